@@ -1,0 +1,12 @@
+//! The types that the data plane and the control plane exchange, and nothing else.
+//!
+//! * [`LinkId`]: the 32-bit number of a private endpoint connection.
+//! * [`HostName`]: a DNS name in the one spelling we compare.
+//!
+//! Invariant: a value of one of these types has been validated; whoever holds it need not look again.
+
+mod host_name;
+mod link_id;
+
+pub use host_name::{HostName, InvalidHostName};
+pub use link_id::{InvalidLinkId, LinkId};
