@@ -23,9 +23,14 @@ pub fn describe(path: &Path, text: &str, error: &toml::de::Error) -> String {
     }
 }
 
-/// `FILE:LINE:COLUMN: message` for what was found at byte `offset` of `text`. Line and column count from 1,
-/// the column in characters.
+/// `FILE:LINE:COLUMN: message` for what was found at byte `offset` of `text`.
 pub fn at(path: &Path, text: &str, offset: usize, message: &str) -> String {
+    let (line, column) = position(text, offset);
+    format!("{}:{line}:{column}: {message}", path.display())
+}
+
+/// Line and column of byte `offset` of `text`. Both count from 1, the column in characters.
+pub fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
     let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
     let line_start = before
@@ -36,7 +41,7 @@ pub fn at(path: &Path, text: &str, offset: usize, message: &str) -> String {
         .chars()
         .count()
         + 1;
-    format!("{}:{line}:{column}: {message}", path.display())
+    (line, column)
 }
 
 /// The one of `known` that is spelled most like `given`, if one is near enough to be meant.
