@@ -1,9 +1,9 @@
-//! The checksum of a header (section 2.2.3; CRC32c of RFC 4960, appendix B).
+//! The checksum of a header (section 2.2.3; CRC-32C of RFC 4960, appendix B).
 //!
 //! We verify it whenever it is there: "If the checksum is provided as part of the PROXY header and the
 //! checksum functionality is supported by the receiver, the receiver MUST [...] verify that the calculated
-//! CRC32c checksum is the same as the received CRC32c checksum. If it is not, the receiver MUST treat the TCP
-//! connection providing the header as invalid." A Private Link Service sends none, so this costs it nothing.
+//! `CRC32c` checksum is the same as the received `CRC32c` checksum. If it is not, the receiver MUST treat the
+//! TCP connection providing the header as invalid." A Private Link Service sends none, so this costs nothing.
 //!
 //! It protects from broken senders and from nobody else: it is not a signature.
 

@@ -6,7 +6,7 @@
 //! * `crc32c`: the optional checksum of a header.
 //! * `write`: [`HeaderBuilder`], for stand-ins of the Private Link Service and for tests.
 //!
-//! Source: "The PROXY protocol, versions 1 & 2" (HAProxy, `doc/proxy-protocol.txt`), section 2.2. Version 1
+//! Source: "The PROXY protocol, versions 1 & 2" (`doc/proxy-protocol.txt` of `HAProxy`), section 2.2. Version 1
 //! (text) is never accepted: a Private Link Service does not send it, and a receiver must not guess.
 //!
 //! Invariant: no sequence of bytes makes the parser panic, allocate, or look behind the header's own end.

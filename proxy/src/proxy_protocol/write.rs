@@ -92,7 +92,7 @@ impl HeaderBuilder {
         self
     }
 
-    /// Ends the header with a CRC32c vector over all of it.
+    /// Ends the header with a checksum vector over all of it.
     #[must_use]
     pub const fn checksum(mut self) -> Self {
         self.checksum = true;

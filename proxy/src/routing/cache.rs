@@ -59,10 +59,10 @@ pub struct RouteCacheOptions {
 impl Default for RouteCacheOptions {
     fn default() -> Self {
         Self {
-            ttl: Duration::from_secs(60),
-            stale_while_revalidate: Duration::from_secs(60),
+            ttl: Duration::from_mins(1),
+            stale_while_revalidate: Duration::from_mins(1),
             not_found_ttl: Duration::from_secs(5),
-            stale_max: Duration::from_secs(3600),
+            stale_max: Duration::from_hours(1),
             // Limit: about 250 bytes each, so a quarter of a gigabyte.
             entries_max: 1_000_000,
             lookup_timeout: Duration::from_secs(2),
@@ -275,13 +275,11 @@ impl Shared {
     }
 
     async fn ask(&self, key: &Key) -> Result<Lookup, LookupError> {
-        match key.link {
-            Some(link) => self.source.lookup(link, &key.host).await,
-            None => {
-                let route = self.source.lookup_host(&key.host).await?;
-                Ok(route.map_or(Lookup::Unknown, Lookup::Found))
-            }
+        if let Some(link) = key.link {
+            return self.source.lookup(link, &key.host).await;
         }
+        let route = self.source.lookup_host(&key.host).await?;
+        Ok(route.map_or(Lookup::Unknown, Lookup::Found))
     }
 
     fn remember(&self, key: Key, generation: u64, answer: &Lookup) {

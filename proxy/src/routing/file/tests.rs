@@ -76,7 +76,7 @@ fn replace(path: &Path, text: &str) {
 
 fn age(path: &Path) {
     let file = fs::File::options().write(true).open(path).unwrap();
-    file.set_modified(SystemTime::now() - Duration::from_secs(60))
+    file.set_modified(SystemTime::now() - Duration::from_mins(1))
         .unwrap();
 }
 
