@@ -71,8 +71,12 @@ impl AccessLog {
         let sink = match &options.output {
             AccessLogOutput::Off => return Ok(Self::off()),
             AccessLogOutput::Stdout => Sink::Stream(Box::new(io::stdout())),
-            AccessLogOutput::File(path) => Sink::append(path)
-                .map_err(|source| AccessLogError::Open { path: path.clone(), source })?,
+            AccessLogOutput::File(path) => {
+                Sink::append(path).map_err(|source| AccessLogError::Open {
+                    path: path.clone(),
+                    source,
+                })?
+            }
         };
         Self::start(sink, options.queue_max)
     }
@@ -91,7 +95,11 @@ impl AccessLog {
             .name("access-log".into())
             .spawn(|| writer.run())
             .map_err(AccessLogError::Thread)?;
-        Ok(Self(Some(Arc::new(Queue { lines, control, counts }))))
+        Ok(Self(Some(Arc::new(Queue {
+            lines,
+            control,
+            counts,
+        }))))
     }
 
     /// Whether lines go anywhere. Where not, nobody need gather what a record holds.
@@ -119,7 +127,14 @@ impl AccessLog {
         }
         let Some(queue) = &self.0 else { return };
         let mut line = Vec::with_capacity(LINE_BYTES);
-        let written = serde_json::to_writer(&mut line, &Line { ts: Stamp::now(), kind, record });
+        let written = serde_json::to_writer(
+            &mut line,
+            &Line {
+                ts: Stamp::now(),
+                kind,
+                record,
+            },
+        );
         line.push(b'\n');
         if written.is_err() || queue.lines.try_send(line).is_err() {
             queue.counts.dropped.fetch_add(1, Ordering::Relaxed);
@@ -144,12 +159,16 @@ impl AccessLog {
 
     /// Lines that were not written.
     pub fn dropped(&self) -> u64 {
-        self.0.as_ref().map_or(0, |queue| queue.counts.dropped.load(Ordering::Relaxed))
+        self.0
+            .as_ref()
+            .map_or(0, |queue| queue.counts.dropped.load(Ordering::Relaxed))
     }
 
     /// Writes that failed.
     pub fn write_errors(&self) -> u64 {
-        self.0.as_ref().map_or(0, |queue| queue.counts.write_errors.load(Ordering::Relaxed))
+        self.0
+            .as_ref()
+            .map_or(0, |queue| queue.counts.write_errors.load(Ordering::Relaxed))
     }
 }
 

@@ -57,7 +57,14 @@ impl Explanation {
     /// It would be forwarded.
     pub fn allowed(reason: String, steps: Vec<Step>) -> Self {
         let answer = ExplainedAnswer::Forwarded;
-        Self { decision: "allowed", answer, reason, account: None, cluster: None, steps }
+        Self {
+            decision: "allowed",
+            answer,
+            reason,
+            account: None,
+            cluster: None,
+            steps,
+        }
     }
 
     /// It would be refused.
@@ -119,10 +126,17 @@ mod tests {
 
     #[test]
     fn a_refusal_reads_as_its_steps_and_its_answer() {
-        let step = Step { stage: "authorize", passed: false, finding: "link 7 is Pending".into() };
+        let step = Step {
+            stage: "authorize",
+            passed: false,
+            finding: "link 7 is Pending".into(),
+        };
         let explanation = Explanation::refused(Refusal::LinkNotApproved, vec![step]);
         let text = explanation.to_string();
-        assert!(text.starts_with("no  authorize     link 7 is Pending\ndecision: link_not_approved\n"), "{text}");
+        assert!(
+            text.starts_with("no  authorize     link 7 is Pending\ndecision: link_not_approved\n"),
+            "{text}"
+        );
         assert!(text.contains("answer:   HTTP status 403\n"), "{text}");
         let json = serde_json::to_value(&explanation).unwrap();
         assert_eq!(json["answer"]["status"], 403);

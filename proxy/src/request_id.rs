@@ -28,7 +28,8 @@ impl RequestId {
     pub fn to_header(self) -> HeaderValue {
         let mut buffer = Uuid::encode_buffer();
         let text: &str = self.0.simple().encode_lower(&mut buffer);
-        HeaderValue::from_str(text).unwrap_or_else(|_| unreachable!("hexadecimal digits are a header value"))
+        HeaderValue::from_str(text)
+            .unwrap_or_else(|_| unreachable!("hexadecimal digits are a header value"))
     }
 }
 
@@ -76,9 +77,14 @@ mod tests {
     #[test]
     fn ids_of_many_threads_are_all_different() {
         let threads: Vec<_> = (0..4)
-            .map(|_| std::thread::spawn(|| (0..5000).map(|_| RequestId::generate()).collect::<Vec<_>>()))
+            .map(|_| {
+                std::thread::spawn(|| (0..5000).map(|_| RequestId::generate()).collect::<Vec<_>>())
+            })
             .collect();
-        let ids: HashSet<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        let ids: HashSet<_> = threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect();
         assert_eq!(ids.len(), 20_000);
     }
 }

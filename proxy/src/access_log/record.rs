@@ -2,6 +2,12 @@
 //!
 //! Promises stable field names, and that a path is written without its query: a record takes the whole URI and
 //! there is no field for anything of it but the path.
+#![expect(
+    clippy::ref_option,
+    clippy::ref_option_ref,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signatures that serde's `serialize_with` calls"
+)]
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -9,8 +15,8 @@ use std::time::Duration;
 
 use http::{Method, Uri, Version};
 use postern_api::LinkId;
-use serde::ser::{SerializeMap as _, Serializer};
 use serde::Serialize;
+use serde::ser::{SerializeMap as _, Serializer};
 
 use crate::outcome::{Ending, Refusal};
 use crate::request_id::RequestId;
@@ -30,10 +36,16 @@ pub struct RequestRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<&'a str>,
     /// The server name of the connection.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "clipped_name")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "clipped_name"
+    )]
     pub sni: Option<&'a str>,
     /// Host or `:authority` as the client sent it.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "clipped_name")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "clipped_name"
+    )]
     pub authority: Option<&'a str>,
     /// The method.
     #[serde(serialize_with = "method")]
@@ -55,13 +67,25 @@ pub struct RequestRecord<'a> {
     #[serde(rename = "duration_us", serialize_with = "micros")]
     pub duration: Duration,
     /// Authorization of the connection, for its first request, as `authorize_us`.
-    #[serde(rename = "authorize_us", skip_serializing_if = "Option::is_none", serialize_with = "some_micros")]
+    #[serde(
+        rename = "authorize_us",
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "some_micros"
+    )]
     pub authorize: Option<Duration>,
     /// TCP and TLS to the ingress, if a connection was opened, as `upstream_connect_us`.
-    #[serde(rename = "upstream_connect_us", skip_serializing_if = "Option::is_none", serialize_with = "some_micros")]
+    #[serde(
+        rename = "upstream_connect_us",
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "some_micros"
+    )]
     pub upstream_connect: Option<Duration>,
     /// From the forwarded head to the ingress's head, as `upstream_first_byte_us`.
-    #[serde(rename = "upstream_first_byte_us", skip_serializing_if = "Option::is_none", serialize_with = "some_micros")]
+    #[serde(
+        rename = "upstream_first_byte_us",
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "some_micros"
+    )]
     pub upstream_first_byte: Option<Duration>,
     /// The ingress endpoint that answered, or was tried last.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,7 +139,10 @@ pub struct ConnectionRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<&'a str>,
     /// The server name in the `ClientHello`.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "clipped_name")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "clipped_name"
+    )]
     pub sni: Option<&'a str>,
     /// The version of TLS, as `TLSv1.3`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,8 +173,6 @@ fn clip(text: &str, max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &text[..text.floor_char_boundary(max)]))
 }
 
-// The signatures of the functions below are serde's (`serialize_with`).
-
 fn path<S: Serializer>(uri: &&Uri, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&clip(uri.path(), PATH_BYTES_MAX))
 }
@@ -165,7 +190,6 @@ fn protocol<S: Serializer>(version: &Version, serializer: S) -> Result<S::Ok, S:
     })
 }
 
-#[expect(clippy::ref_option, reason = "serde's signature")]
 fn clipped_name<S: Serializer>(name: &Option<&str>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&clip(name.unwrap_or_default(), NAME_BYTES_MAX))
 }
@@ -174,17 +198,17 @@ fn micros<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }
 
-#[expect(clippy::ref_option, reason = "serde's signature")]
-fn some_micros<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+fn some_micros<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     micros(&duration.unwrap_or_default(), serializer)
 }
 
-#[expect(clippy::ref_option, reason = "serde's signature")]
 fn word<S: Serializer>(refusal: &Option<Refusal>, serializer: S) -> Result<S::Ok, S::Error> {
     refusal.map(Refusal::label).serialize(serializer)
 }
 
-#[expect(clippy::ref_option, reason = "serde's signature")]
 fn refusal<S: Serializer>(refusal: &Option<Refusal>, serializer: S) -> Result<S::Ok, S::Error> {
     let mut fields = serializer.serialize_map(None)?;
     if let Some(refusal) = refusal {

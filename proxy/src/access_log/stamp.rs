@@ -20,7 +20,11 @@ thread_local! {
 impl Stamp {
     pub(super) fn now() -> Self {
         // A clock before 1970 is not worth losing the line for.
-        Self(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+        Self(
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default(),
+        )
     }
 
     #[cfg(test)]
@@ -34,7 +38,9 @@ impl Serialize for Stamp {
         SECOND.with_borrow_mut(|(second, text)| {
             if *second != self.0.as_secs() {
                 *second = self.0.as_secs();
-                let at = i64::try_from(*second).ok().and_then(|at| Timestamp::from_second(at).ok());
+                let at = i64::try_from(*second)
+                    .ok()
+                    .and_then(|at| Timestamp::from_second(at).ok());
                 *text = at.map_or_else(String::new, |at| at.to_string());
                 text.truncate(text.len().saturating_sub(1)); // the `Z`, which goes behind the milliseconds
                 text.push('.');
@@ -65,7 +71,10 @@ mod tests {
             (1_787_306_401_000, "2026-08-21T10:00:01.000Z"),
         ] {
             let stamp = Stamp::at(Duration::from_millis(millis));
-            assert_eq!(serde_json::to_string(&stamp).unwrap(), format!("\"{text}\""));
+            assert_eq!(
+                serde_json::to_string(&stamp).unwrap(),
+                format!("\"{text}\"")
+            );
         }
     }
 }

@@ -92,11 +92,17 @@ fn until(what: &str, mut held: impl FnMut() -> bool) {
 fn a_request_is_one_line_with_stable_names() {
     let page = Page::with_room(usize::MAX);
     let log = on(&page);
-    log.request(&record(&Method::GET, &Uri::from_static("https://h.example/studies?token=secret")));
+    log.request(&record(
+        &Method::GET,
+        &Uri::from_static("https://h.example/studies?token=secret"),
+    ));
     assert!(log.close(DEADLINE));
     let text = page.text();
     let (before, after) = text.split_once("\",\"kind\"").unwrap();
-    assert!(before.starts_with("{\"ts\":\"2") && before.ends_with('Z'), "{text}");
+    assert!(
+        before.starts_with("{\"ts\":\"2") && before.ends_with('Z'),
+        "{text}"
+    );
     assert_eq!(
         after,
         concat!(
@@ -134,7 +140,10 @@ fn a_refusal_is_told_with_its_blame() {
     });
     assert!(log.close(DEADLINE));
     let text = page.text();
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(lines[0]["refusal"], "customer_key");
     assert_eq!(lines[0]["blame"], "policy");
     assert_eq!(lines[0]["would_refuse"], "link_unknown");
@@ -193,7 +202,10 @@ fn a_full_queue_drops_and_counts_and_never_waits() {
         log.request(&record(&Method::GET, &Uri::from_static("/")));
     }
     assert!(log.dropped() > 0);
-    assert!(!log.close(Duration::from_millis(1)), "a stuck writer cannot have written everything");
+    assert!(
+        !log.close(Duration::from_millis(1)),
+        "a stuck writer cannot have written everything"
+    );
     drop(release);
 }
 
@@ -209,7 +221,10 @@ fn after_a_failed_write_the_next_line_is_whole_and_what_was_lost_is_counted() {
     let text = page.text();
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");
-    assert_eq!(serde_json::from_str::<Value>(lines[1]).unwrap()["path"], "/kept");
+    assert_eq!(
+        serde_json::from_str::<Value>(lines[1]).unwrap()["path"],
+        "/kept"
+    );
     assert_eq!(log.dropped(), 1);
 }
 
@@ -217,7 +232,10 @@ fn after_a_failed_write_the_next_line_is_whole_and_what_was_lost_is_counted() {
 fn a_renamed_file_is_opened_anew_by_itself_and_on_request() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
-    let options = AccessLogOptions { output: AccessLogOutput::File(path.clone()), queue_max: 100 };
+    let options = AccessLogOptions {
+        output: AccessLogOutput::File(path.clone()),
+        queue_max: 100,
+    };
     let log = AccessLog::open(&options).unwrap();
     let count = |path: &Path| std::fs::read_to_string(path).map_or(0, |text| text.lines().count());
     let write = || log.request(&record(&Method::GET, &Uri::from_static("/")));
@@ -258,7 +276,10 @@ fn every_line_of_many_threads_is_written_before_close_returns() {
 
 #[test]
 fn a_log_that_is_off_costs_nothing_and_closes() {
-    let options = AccessLogOptions { output: AccessLogOutput::Off, ..AccessLogOptions::default() };
+    let options = AccessLogOptions {
+        output: AccessLogOutput::Off,
+        ..AccessLogOptions::default()
+    };
     let log = AccessLog::open(&options).unwrap();
     assert!(!log.enabled());
     log.request(&record(&Method::GET, &Uri::from_static("/")));
@@ -269,6 +290,13 @@ fn a_log_that_is_off_costs_nothing_and_closes() {
 #[test]
 fn a_file_that_cannot_be_opened_is_named() {
     let output = AccessLogOutput::File("/nowhere/access.log".into());
-    let error = AccessLog::open(&AccessLogOptions { output, queue_max: 1 }).unwrap_err();
-    assert_eq!(error.to_string(), "/nowhere/access.log: the access log cannot be opened");
+    let error = AccessLog::open(&AccessLogOptions {
+        output,
+        queue_max: 1,
+    })
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "/nowhere/access.log: the access log cannot be opened"
+    );
 }

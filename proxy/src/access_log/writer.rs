@@ -45,7 +45,11 @@ const REPORT_INTERVAL: Duration = Duration::from_mins(1);
 impl Sink {
     /// Appends to a file; creates it, for its owner to write and its group to read.
     pub(super) fn append(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o640)
+            .open(path)?;
         Ok(Self::File(file, path.to_owned()))
     }
 
@@ -65,9 +69,14 @@ impl Sink {
 
     /// Whether the path names another file by now, or none.
     fn moved(&self) -> bool {
-        let Self::File(file, path) = self else { return false };
+        let Self::File(file, path) = self else {
+            return false;
+        };
         let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-        match (file.metadata().map(identity), std::fs::metadata(path).map(identity)) {
+        match (
+            file.metadata().map(identity),
+            std::fs::metadata(path).map(identity),
+        ) {
             (Ok(open), Ok(named)) => open != named,
             (Ok(_), Err(error)) => error.kind() == io::ErrorKind::NotFound,
             (Err(_), _) => false,
@@ -97,7 +106,17 @@ impl Writer {
     ) -> Self {
         let batch = Vec::with_capacity(BATCH_BYTES);
         let checked = Instant::now();
-        Self { lines, control, sink, counts, batch, batch_lines: 0, torn: false, checked, reported: None }
+        Self {
+            lines,
+            control,
+            sink,
+            counts,
+            batch,
+            batch_lines: 0,
+            torn: false,
+            checked,
+            reported: None,
+        }
     }
 
     /// Writes until it is told to close, or everyone who could log is gone.
@@ -164,10 +183,12 @@ impl Writer {
         if let Some(last) = self.batch[..written].last() {
             self.torn = *last != b'\n';
         }
-        let whole = self.batch[..written].iter().filter(|byte| **byte == b'\n').count() as u64;
+        let whole = self.batch[..written].split(|byte| *byte == b'\n').count() as u64 - 1;
         let error = failed.or_else(|| self.sink.flush().err());
         if let Some(error) = error {
-            self.counts.dropped.fetch_add(self.batch_lines.saturating_sub(whole), Ordering::Relaxed);
+            self.counts
+                .dropped
+                .fetch_add(self.batch_lines.saturating_sub(whole), Ordering::Relaxed);
             self.count_error(&error);
         }
         self.batch.clear();
@@ -184,7 +205,9 @@ impl Writer {
     }
 
     fn reopen(&mut self) {
-        let Sink::File(_, path) = &self.sink else { return };
+        let Sink::File(_, path) = &self.sink else {
+            return;
+        };
         match Sink::append(path) {
             Ok(sink) => {
                 self.sink = sink;
@@ -196,7 +219,10 @@ impl Writer {
 
     fn count_error(&mut self, error: &io::Error) {
         let errors = self.counts.write_errors.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+        if self
+            .reported
+            .is_none_or(|at| at.elapsed() >= REPORT_INTERVAL)
+        {
             self.reported = Some(Instant::now());
             tracing::error!(%error, errors, "the access log cannot be written; lines are dropped");
         }

@@ -14,11 +14,11 @@ options! {
     pub struct TlsOptions {
         /// Required. Where the server certificates are: certificate stores or folders of PEM files, or single PEM files.
         pub certificates: Vec<PathBuf> = Vec::new() => r#"["certs/private"]"#;
-        /// Time for ClientHello, authorization and handshake together.
+        /// Time for the `ClientHello`, authorization and handshake together.
         #[serde(with = "period")]
         pub timeout: Duration = Duration::from_secs(10);
         /// How a link that is not approved is told: "answer" finishes the handshake and answers each request with a
-        /// readable 403; "alert" sends the TLS alert access_denied and no handshake.
+        /// readable 403; "alert" sends the TLS alert `access_denied` and no handshake.
         pub refuse: RefuseBy = RefuseBy::Answer;
     }
 }

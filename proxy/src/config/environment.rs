@@ -9,11 +9,9 @@ use serde::Deserialize as _;
 use toml::{Table, Value};
 
 use super::options::{Entry, Setting, Shape};
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, toml_error};
 
 const PREFIX: &str = "POSTERN_";
-// Limit: how unlike a known name may be and still be suggested, from 0 to 1 (Jaro-Winkler).
-const SIMILARITY_MIN: f64 = 0.8;
 
 /// Which variable set which key.
 #[derive(Debug, Default)]
@@ -36,7 +34,10 @@ pub(super) fn apply(
     let mut variables: Vec<_> = env.filter(|(name, _)| is_ours(name)).collect();
     variables.sort();
     for (variable, text) in variables {
-        let refuse = |what| ConfigError::Environment { variable: variable.clone(), what };
+        let refuse = |what| ConfigError::Environment {
+            variable: variable.clone(),
+            what,
+        };
         let (path, list) = find(&variable, &table).map_err(refuse)?;
         insert(&mut table, &path, value(&text, list).map_err(refuse)?);
         config = Config::deserialize(table.clone())
@@ -54,7 +55,10 @@ fn is_ours(variable: &str) -> bool {
 /// `NAME_PORT_443_TCP…` for each service of its namespace, and a service may be called `postern` or `postern-…`.
 fn is_service_link(variable: &str) -> bool {
     let port = |(_, after): (&str, &str)| {
-        after.is_empty() || after.strip_prefix('_').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        after.is_empty()
+            || after
+                .strip_prefix('_')
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
     !variable.contains("__")
         && (variable.ends_with("_SERVICE_HOST")
@@ -64,14 +68,19 @@ fn is_service_link(variable: &str) -> bool {
 
 /// The path of the option that a variable names, and whether it is a list.
 fn find(variable: &str, table: &Table) -> Result<(Vec<String>, bool), String> {
-    let name = variable.strip_prefix(PREFIX).unwrap_or_default().to_ascii_lowercase();
+    let name = variable
+        .strip_prefix(PREFIX)
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     let Shape::Section(mut entries) = Config::shape() else {
         return Err("there are no options".into());
     };
     let mut path: Vec<String> = Vec::new();
     let mut segments = name.split("__");
     while let Some(segment) = segments.next() {
-        let Some(entry) = entries.iter().find(|entry| entry.key == segment) else { break };
+        let Some(entry) = entries.iter().find(|entry| entry.key == segment) else {
+            break;
+        };
         path.push(segment.to_owned());
         match entry.shape.clone() {
             Shape::Value | Shape::List if segments.next().is_none() => {
@@ -80,7 +89,9 @@ fn find(variable: &str, table: &Table) -> Result<(Vec<String>, bool), String> {
             Shape::Value | Shape::List => break,
             Shape::Section(inner) => entries = inner,
             Shape::Named { entries: inner, .. } => {
-                let Some(chosen) = segments.next().filter(|chosen| !chosen.is_empty()) else { break };
+                let Some(chosen) = segments.next().filter(|chosen| !chosen.is_empty()) else {
+                    break;
+                };
                 path.push(spelling(table, &path, chosen));
                 entries = inner;
             }
@@ -91,9 +102,15 @@ fn find(variable: &str, table: &Table) -> Result<(Vec<String>, bool), String> {
 
 /// A variable cannot spell `my-cluster`, so `my_cluster` stands for it if the file has one.
 fn spelling(table: &Table, path: &[String], chosen: &str) -> String {
-    let named = path.iter().try_fold(table, |table, key| table.get(key)?.as_table());
+    let named = path
+        .iter()
+        .try_fold(table, |table, key| table.get(key)?.as_table());
     named
-        .and_then(|named| named.keys().find(|key| key.to_ascii_lowercase().replace('-', "_") == chosen))
+        .and_then(|named| {
+            named
+                .keys()
+                .find(|key| key.to_ascii_lowercase().replace('-', "_") == chosen)
+        })
         .map_or_else(|| chosen.to_owned(), Clone::clone)
 }
 
@@ -102,13 +119,8 @@ fn unknown(variable: &str) -> String {
     if let Shape::Section(entries) = Config::shape() {
         names(&entries, PREFIX, &mut known);
     }
-    let nearest = known
-        .into_iter()
-        .map(|name| (strsim::jaro_winkler(&name, variable), name))
-        .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
-        .max_by(|one, other| one.0.total_cmp(&other.0));
-    match nearest {
-        Some((_, name)) => format!("names no option; did you mean `{name}`?"),
+    match toml_error::nearest(variable, known.iter().map(String::as_str)) {
+        Some(name) => format!("names no option; did you mean `{name}`?"),
         None => "names no option; `postern defaults` prints them all".into(),
     }
 }
@@ -133,17 +145,28 @@ fn value(text: &str, list: bool) -> Result<Value, String> {
         return value.ok_or_else(|| r#"is not a list, such as ["a", "b"] or a,b"#.to_owned());
     }
     if list {
-        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-        return Ok(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()));
+        let items = text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
+        return Ok(Value::Array(
+            items.map(|item| Value::String(item.to_owned())).collect(),
+        ));
     }
-    Ok(text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer))
+    Ok(text
+        .parse()
+        .map_or_else(|_| Value::String(text.to_owned()), Value::Integer))
 }
 
 fn insert(table: &mut Table, path: &[String], value: Value) {
-    let Some((last, sections)) = path.split_last() else { return };
+    let Some((last, sections)) = path.split_last() else {
+        return;
+    };
     let mut table = table;
     for key in sections {
-        let inner = table.entry(key.clone()).or_insert_with(|| Value::Table(Table::new()));
+        let inner = table
+            .entry(key.clone())
+            .or_insert_with(|| Value::Table(Table::new()));
         // The file was read before, so what stands under a section's key is a section.
         let Value::Table(inner) = inner else { return };
         table = inner;

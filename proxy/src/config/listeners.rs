@@ -67,10 +67,15 @@ impl DataOptions {
     pub(super) fn validate(&self, mut at: Section<'_>) {
         at.port("listen", self.listen);
         at.require("trusted_sources", !self.trusted_sources.is_empty(), || {
-            "is required: list the NAT subnets of the Private Link Service, as in [\"10.0.0.0/24\"]".into()
+            "is required: list the NAT subnets of the Private Link Service, as in [\"10.0.0.0/24\"]"
+                .into()
         });
         at.within("connections_max", self.connections_max, 1..=CONNECTIONS_MAX);
-        at.period("tcp_keepalive", self.tcp_keepalive, Duration::from_secs(1)..=KEEPALIVE_MAX);
+        at.period(
+            "tcp_keepalive",
+            self.tcp_keepalive,
+            Duration::from_secs(1)..=KEEPALIVE_MAX,
+        );
     }
 }
 

@@ -34,15 +34,15 @@ pub use operation::{
     LogOptions,
 };
 use options::{Setting, options};
-pub use problems::{ConfigError, Findings};
 use problems::Section;
+pub use problems::{ConfigError, Findings};
 pub use routes::{RouteCacheOptions, RouteOptions};
 pub use upstream::{ClusterOptions, UpstreamOptions, UpstreamProtocol};
 
 options! {
     /// Everything that can be configured.
     pub struct Config {
-        /// "enforce" decides who may reach what. "audit" decides, logs would_refuse, and lets through. "forward" does
+        /// "enforce" decides who may reach what. "audit" decides, logs `would_refuse`, and lets through. "forward" does
         /// not look up: it hands link id and client address to a back end that decides itself.
         pub mode: Mode = Mode::Enforce;
         /// The cluster that everything goes to. Required with mode = "forward", refused otherwise.
@@ -132,7 +132,10 @@ impl Config {
         path: &Path,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let text = read(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let text = read(path).map_err(|source| ConfigError::Read {
+            path: path.into(),
+            source,
+        })?;
         let refuse = |error| ConfigError::File(toml_error::describe(path, &text, &error));
         // Read as a whole before the overrides: this way an error in the file has its line and column, even
         // where a variable would have hidden it.
@@ -167,17 +170,20 @@ impl Config {
         self.probe.validate(at.under("probe"));
         self.admin.validate(at.under("admin"));
         for (key, other) in [("probe", self.probe.listen), ("admin", self.admin.listen)] {
-            at.under(key).require("listen", other != self.data.listen, || {
-                format!("`{other}` is already data.listen")
-            });
+            at.under(key)
+                .require("listen", other != self.data.listen, || {
+                    format!("`{other}` is already data.listen")
+                });
         }
-        at.under("admin").require("listen", self.admin.listen != self.probe.listen, || {
-            format!("`{}` is already probe.listen", self.probe.listen)
-        });
+        at.under("admin")
+            .require("listen", self.admin.listen != self.probe.listen, || {
+                format!("`{}` is already probe.listen", self.probe.listen)
+            });
         self.proxy_header.validate(at.under("proxy_header"));
         self.tls.validate(at.under("tls"));
         self.http.validate(at.under("http"));
-        self.routes.validate(self.mode != Mode::Forward, at.under("routes"));
+        self.routes
+            .validate(self.mode != Mode::Forward, at.under("routes"));
         self.route_cache.validate(at.under("route_cache"));
         self.upstream.validate(at.under("upstream"));
         self.credentials.validate(at.under("credentials"));
@@ -191,9 +197,11 @@ impl Config {
                 "is required with mode = \"forward\": the name of a cluster".into()
             }),
             (Some(name), Mode::Forward) => {
-                at.require("forward_cluster", self.upstream.clusters.contains_key(name), || {
-                    format!("there is no [upstream.clusters.{name}]")
-                });
+                at.require(
+                    "forward_cluster",
+                    self.upstream.clusters.contains_key(name),
+                    || format!("there is no [upstream.clusters.{name}]"),
+                );
             }
             (Some(_), mode) => at.require("forward_cluster", false, || {
                 format!("has a meaning only with mode = \"forward\", and mode is \"{mode}\"")
@@ -207,7 +215,10 @@ fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let mut file = std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1);
     if file.read_to_string(&mut text)? as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "larger than 1 MiB",
+        ));
     }
     Ok(text)
 }

@@ -93,8 +93,14 @@ impl Setting for LogLevel {}
 
 impl LogLevel {
     /// Every level, quietest first.
-    pub const ALL: [Self; 6] =
-        [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+    pub const ALL: [Self; 6] = [
+        Self::Off,
+        Self::Error,
+        Self::Warn,
+        Self::Info,
+        Self::Debug,
+        Self::Trace,
+    ];
 
     /// The word in the configuration.
     pub const fn label(self) -> &'static str {
@@ -118,7 +124,10 @@ impl std::str::FromStr for LogLevel {
     type Err = InvalidLogLevel;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|level| level.label() == text).ok_or(InvalidLogLevel)
+        Self::ALL
+            .into_iter()
+            .find(|level| level.label() == text)
+            .ok_or(InvalidLogLevel)
     }
 }
 
@@ -159,8 +168,11 @@ impl AccessLogOptions {
     }
 
     pub(super) fn validate(&self, mut at: Section<'_>) {
-        let empty = matches!(&self.output, AccessLogOutput::File(path) if path.as_os_str().is_empty());
-        at.require("output", !empty, || "must be \"stdout\", \"off\" or a file path".into());
+        let empty =
+            matches!(&self.output, AccessLogOutput::File(path) if path.as_os_str().is_empty());
+        at.require("output", !empty, || {
+            "must be \"stdout\", \"off\" or a file path".into()
+        });
         at.within("queue_max", self.queue_max, QUEUE);
     }
 }

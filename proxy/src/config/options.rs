@@ -57,7 +57,9 @@ macro_rules! single_values {
     ($($ty:ty),+ $(,)?) => { $(impl Setting for $ty {})+ };
 }
 
-single_values!(u16, u32, u64, usize, String, PathBuf, Duration, SocketAddr, IpNet, HostName);
+single_values!(
+    u16, u32, u64, usize, String, PathBuf, Duration, SocketAddr, IpNet, HostName
+);
 
 impl<T: Setting> Setting for Option<T> {
     fn shape() -> Shape {
@@ -74,9 +76,10 @@ impl<T: Setting> Setting for Vec<T> {
 impl<T: Setting + Default + Serialize> Setting for BTreeMap<String, T> {
     fn shape() -> Shape {
         match T::shape() {
-            Shape::Section(entries) => {
-                Shape::Named { entries, defaults: toml::Table::try_from(T::default()).unwrap_or_default() }
-            }
+            Shape::Section(entries) => Shape::Named {
+                entries,
+                defaults: toml::Table::try_from(T::default()).unwrap_or_default(),
+            },
             other => other,
         }
     }
@@ -152,7 +155,11 @@ fn section(entries: &[Entry], defaults: &toml::Table, path: &str, comment: &str,
         }
     }
     for entry in entries {
-        let path = if path.is_empty() { entry.key.to_owned() } else { format!("{path}.{}", entry.key) };
+        let path = if path.is_empty() {
+            entry.key.to_owned()
+        } else {
+            format!("{path}.{}", entry.key)
+        };
         match &entry.shape {
             Shape::Value | Shape::List => {}
             Shape::Section(inner) => {
@@ -160,10 +167,16 @@ fn section(entries: &[Entry], defaults: &toml::Table, path: &str, comment: &str,
                 document(entry, out);
                 let _ = writeln!(out, "{comment}[{path}]");
                 let empty = toml::Table::new();
-                let defaults = defaults.get(entry.key).and_then(toml::Value::as_table).unwrap_or(&empty);
+                let defaults = defaults
+                    .get(entry.key)
+                    .and_then(toml::Value::as_table)
+                    .unwrap_or(&empty);
                 section(inner, defaults, &path, comment, out);
             }
-            Shape::Named { entries: inner, defaults } => {
+            Shape::Named {
+                entries: inner,
+                defaults,
+            } => {
                 out.push('\n');
                 document(entry, out);
                 let _ = writeln!(out, "# [{path}.{}]", entry.example.unwrap_or("NAME"));

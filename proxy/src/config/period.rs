@@ -14,7 +14,9 @@ use serde::{Deserializer, Serializer};
 pub(super) const MAX: Duration = Duration::from_hours(30 * 24);
 
 /// Reads a length of time, for `#[serde(with = "period")]`.
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Duration, D::Error> {
     struct Text;
     impl Visitor<'_> for Text {
         type Value = Duration;
@@ -24,11 +26,15 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         }
 
         fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Duration, E> {
-            let signed: SignedDuration =
-                text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))?;
+            let signed: SignedDuration = text
+                .parse()
+                .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))?;
             match Duration::try_from(signed) {
                 Ok(duration) if duration <= MAX => Ok(duration),
-                Ok(_) => Err(E::custom(format_args!("`{text}` is longer than {}", show(MAX)))),
+                Ok(_) => Err(E::custom(format_args!(
+                    "`{text}` is longer than {}",
+                    show(MAX)
+                ))),
                 Err(_) => Err(E::custom(format_args!("`{text}` is negative"))),
             }
         }
@@ -43,5 +49,6 @@ pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Resul
 
 /// As the operator would write it.
 pub(super) fn show(value: Duration) -> String {
-    SignedDuration::try_from(value).map_or_else(|_| format!("{value:?}"), |signed| format!("{signed:#}"))
+    SignedDuration::try_from(value)
+        .map_or_else(|_| format!("{value:?}"), |signed| format!("{signed:#}"))
 }

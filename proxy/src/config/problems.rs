@@ -12,7 +12,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::environment::Overrides;
-use super::period;
+use super::{period, toml_error};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +58,15 @@ impl Findings {
             if let Some(variable) = overrides.variable(key) {
                 return format!("{variable}: {key}: {what}");
             }
-            match table.as_ref().and_then(|table| offset(table.get_ref(), key)) {
-                Some(offset) => format!("{}:{}: {key}: {what}", path.display(), line(text, offset)),
+            match table
+                .as_ref()
+                .and_then(|table| offset(table.get_ref(), key))
+            {
+                Some(offset) => format!(
+                    "{}:{}: {key}: {what}",
+                    path.display(),
+                    toml_error::position(text, offset).0
+                ),
                 None => format!("{}: {key}: {what}", path.display()),
             }
         });
@@ -90,12 +97,18 @@ pub(super) struct Section<'a> {
 impl<'a> Section<'a> {
     /// The top level.
     pub(super) fn top(problems: &'a mut Vec<Problem>) -> Self {
-        Self { path: String::new(), problems }
+        Self {
+            path: String::new(),
+            problems,
+        }
     }
 
     /// The section `name` in this one.
     pub(super) fn under(&mut self, name: &str) -> Section<'_> {
-        Section { path: self.key(name), problems: self.problems }
+        Section {
+            path: self.key(name),
+            problems: self.problems,
+        }
     }
 
     /// Notes `what` about `key` unless `fine`.
@@ -107,14 +120,18 @@ impl<'a> Section<'a> {
     }
 
     /// A number within bounds.
-    pub(super) fn within<T: PartialOrd + Display>(
+    pub(super) fn within<T: PartialOrd + Display + Copy>(
         &mut self,
         key: &str,
         value: T,
         bounds: RangeInclusive<T>,
     ) {
         self.require(key, bounds.contains(&value), || {
-            format!("must be from {} to {}, and is {value}", bounds.start(), bounds.end())
+            format!(
+                "must be from {} to {}, and is {value}",
+                bounds.start(),
+                bounds.end()
+            )
         });
     }
 
@@ -133,26 +150,29 @@ impl<'a> Section<'a> {
 
     /// An address with a port that others can know.
     pub(super) fn port(&mut self, key: &str, value: SocketAddr) {
-        self.require(key, value.port() != 0, || format!("`{value}` needs a port other than 0"));
+        self.require(key, value.port() != 0, || {
+            format!("`{value}` needs a port other than 0")
+        });
     }
 
     fn key(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
     }
 }
 
 /// Where in the text `key` stands, or the section that lacks it.
 fn offset(table: &DeTable<'_>, key: &str) -> Option<usize> {
-    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    let (first, rest) = key
+        .split_once('.')
+        .map_or((key, None), |(first, rest)| (first, Some(rest)));
     let (name, value) = table.iter().find(|(name, _)| name.get_ref() == first)?;
     let deeper = match (value.get_ref(), rest) {
         (DeValue::Table(inner), Some(rest)) => offset(inner, rest),
         _ => None,
     };
     Some(deeper.unwrap_or(name.span().start))
-}
-
-/// The line, from 1.
-fn line(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }

@@ -56,7 +56,8 @@ impl RouteOptions {
 
     pub(super) fn validate(&self, required: bool, mut at: Section<'_>) {
         at.require("file", self.file.is_some() || !required, || {
-            "is required unless mode = \"forward\": where the route file is, as in \"routes.toml\"".into()
+            "is required unless mode = \"forward\": where the route file is, as in \"routes.toml\""
+                .into()
         });
         at.wait("reload_interval", self.reload_interval);
         at.wait("revoked_timeout", self.revoked_timeout);
@@ -67,7 +68,10 @@ impl RouteCacheOptions {
     pub(super) fn validate(&self, mut at: Section<'_>) {
         at.wait("ttl", self.ttl);
         at.require("stale_max", self.stale_max >= self.ttl, || {
-            format!("must not be shorter than route_cache.ttl, which is {}", period::show(self.ttl))
+            format!(
+                "must not be shorter than route_cache.ttl, which is {}",
+                period::show(self.ttl)
+            )
         });
         at.within("entries_max", self.entries_max, ENTRIES);
         at.wait("lookup_timeout", self.lookup_timeout);

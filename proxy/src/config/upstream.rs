@@ -88,7 +88,8 @@ impl UpstreamOptions {
             "is required: where our client certificate is, as in \"certs/client\"".into()
         });
         at.require("trust", !self.trust.as_os_str().is_empty(), || {
-            "is required: where the ingress's certificate authorities are, as in \"certs/trust\"".into()
+            "is required: where the ingress's certificate authorities are, as in \"certs/trust\""
+                .into()
         });
         at.wait("connect_timeout", self.connect_timeout);
         at.wait("response_timeout", self.response_timeout);
@@ -98,13 +99,18 @@ impl UpstreamOptions {
             "at least one cluster is required, as in [upstream.clusters.dicom]".into()
         });
         at.require("clusters", self.clusters.len() <= CLUSTERS_MAX, || {
-            format!("{} clusters are more than {CLUSTERS_MAX}", self.clusters.len())
+            format!(
+                "{} clusters are more than {CLUSTERS_MAX}",
+                self.clusters.len()
+            )
         });
         for (name, cluster) in &self.clusters {
             let mut at = at.under("clusters");
             let well_formed = !name.is_empty()
                 && name.len() <= CLUSTER_NAME_BYTES_MAX
-                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
             at.require(name, well_formed, || {
                 format!("a cluster's name has 1 to {CLUSTER_NAME_BYTES_MAX} of a-z, 0-9, - and _")
             });
@@ -122,7 +128,10 @@ impl ClusterOptions {
             "is required: at least one address, as in [\"10.1.0.5:443\"]".into()
         });
         at.require("endpoints", self.endpoints.len() <= ENDPOINTS_MAX, || {
-            format!("{} endpoints are more than {ENDPOINTS_MAX}", self.endpoints.len())
+            format!(
+                "{} endpoints are more than {ENDPOINTS_MAX}",
+                self.endpoints.len()
+            )
         });
         for endpoint in &self.endpoints {
             at.port("endpoints", *endpoint);
