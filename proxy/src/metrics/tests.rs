@@ -105,6 +105,57 @@ fn every_refusal_and_every_ending_starts_at_zero() {
     );
 }
 
+/// Series and value.
+const COUNTED: &[(&str, f64)] = &[
+    ("postern_connections_open", 1.0),
+    ("postern_connections_accepted_total", 2.0),
+    (
+        "postern_connections_total{blame=\"policy\",ending=\"refused\"}",
+        1.0,
+    ),
+    (
+        "postern_refusals_total{blame=\"policy\",reason=\"link_unknown\"}",
+        1.0,
+    ),
+    (
+        "postern_would_refuse_total{reason=\"host_not_permitted\"}",
+        1.0,
+    ),
+    ("postern_requests_in_flight", 1.0),
+    (
+        "postern_requests_total{protocol=\"h2\",status=\"2xx\"}",
+        1.0,
+    ),
+    (
+        "postern_request_duration_seconds_bucket{protocol=\"h2\",le=\"0.0025\"}",
+        0.0,
+    ),
+    (
+        "postern_request_duration_seconds_bucket{protocol=\"h2\",le=\"0.005\"}",
+        1.0,
+    ),
+    ("postern_request_body_bytes_total", 5.0),
+    ("postern_response_body_bytes_total", 7.0),
+    (
+        "postern_handshakes_total{resumed=\"true\",version=\"TLSv1.3\"}",
+        1.0,
+    ),
+    ("postern_upstream_connections{generation=\"current\"}", 0.0),
+    ("postern_upstream_connections{generation=\"previous\"}", 1.0),
+    (
+        "postern_upstream_requests_total{protocol=\"h1\",reused=\"true\"}",
+        1.0,
+    ),
+    ("postern_route_lookups_total{outcome=\"coalesced\"}", 1.0),
+    ("postern_credential_generation{use=\"client\"}", 4.0),
+    (
+        "postern_credential_not_after_seconds{use=\"client\"}",
+        1_800_000_000.0,
+    ),
+    ("postern_mode{mode=\"audit\"}", 1.0),
+    ("postern_mode{mode=\"enforce\"}", 0.0),
+];
+
 #[test]
 #[expect(clippy::float_cmp, reason = "whole numbers")]
 fn events_are_counted_under_their_labels() {
@@ -128,56 +179,8 @@ fn events_are_counted_under_their_labels() {
     metrics.would_refuse(Refusal::HostNotPermitted);
     metrics.credential_taken(CredentialUse::Client, 4, 1_800_000_000);
     let text = metrics.render().unwrap();
-    for (series, expected) in [
-        ("postern_connections_open", 1.0),
-        ("postern_connections_accepted_total", 2.0),
-        (
-            "postern_connections_total{blame=\"policy\",ending=\"refused\"}",
-            1.0,
-        ),
-        (
-            "postern_refusals_total{blame=\"policy\",reason=\"link_unknown\"}",
-            1.0,
-        ),
-        (
-            "postern_would_refuse_total{reason=\"host_not_permitted\"}",
-            1.0,
-        ),
-        ("postern_requests_in_flight", 1.0),
-        (
-            "postern_requests_total{protocol=\"h2\",status=\"2xx\"}",
-            1.0,
-        ),
-        (
-            "postern_request_duration_seconds_bucket{protocol=\"h2\",le=\"0.0025\"}",
-            0.0,
-        ),
-        (
-            "postern_request_duration_seconds_bucket{protocol=\"h2\",le=\"0.005\"}",
-            1.0,
-        ),
-        ("postern_request_body_bytes_total", 5.0),
-        ("postern_response_body_bytes_total", 7.0),
-        (
-            "postern_handshakes_total{resumed=\"true\",version=\"TLSv1.3\"}",
-            1.0,
-        ),
-        ("postern_upstream_connections{generation=\"current\"}", 0.0),
-        ("postern_upstream_connections{generation=\"previous\"}", 1.0),
-        (
-            "postern_upstream_requests_total{protocol=\"h1\",reused=\"true\"}",
-            1.0,
-        ),
-        ("postern_route_lookups_total{outcome=\"coalesced\"}", 1.0),
-        ("postern_credential_generation{use=\"client\"}", 4.0),
-        (
-            "postern_credential_not_after_seconds{use=\"client\"}",
-            1_800_000_000.0,
-        ),
-        ("postern_mode{mode=\"audit\"}", 1.0),
-        ("postern_mode{mode=\"enforce\"}", 0.0),
-    ] {
-        assert_eq!(value(&text, series), expected, "{series}");
+    for (series, expected) in COUNTED {
+        assert_eq!(value(&text, series), *expected, "{series}");
     }
 }
 
