@@ -77,7 +77,7 @@ impl<T> Tap<T> {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Scanner {
     state: State,
     /// The first bytes of the line in progress, and its whole length so far.
@@ -92,9 +92,24 @@ struct Scanner {
     doubtful: bool,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+impl Default for Scanner {
+    fn default() -> Self {
+        Self {
+            state: State::Head,
+            line: [0; LINE_BYTES],
+            line_bytes: 0,
+            last: 0,
+            head_bytes: 0,
+            lengths: 0,
+            length: 0,
+            chunked: false,
+            doubtful: false,
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
 enum State {
-    #[default]
     Head,
     Body(u64),
     Chunked,

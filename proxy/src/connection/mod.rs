@@ -66,6 +66,7 @@ pub struct Connections {
 /// Serves one connection to its end.
 pub async fn serve(own: &Connections, accepted: Accepted, drain: watch::Receiver<bool>) {
     let options = own.options;
+    own.metrics.connection_accepted();
     let mut story = Story::new(accepted.source, accepted.opened);
     let ending = match proxy_header::read(accepted, options.proxy_header).await {
         Err(failed) if failed.silent => Ending::Closed,
@@ -113,8 +114,8 @@ impl Story {
                 client: self.client,
                 link_id: self.link_id,
                 sni: self.sni.as_ref().map(HostName::as_str),
-                ending,
                 duration: self.opened.elapsed(),
+                ending,
             });
         }
     }

@@ -103,7 +103,7 @@ fn authority(parts: &Parts) -> Result<Named<'_>, Refusal> {
 
 /// The host of `host[:port]`. `None` if it is not of that form: user information, an empty host, a port that
 /// is no number.
-fn split_port(text: &str) -> Option<&str> {
+pub fn split_port(text: &str) -> Option<&str> {
     // The parser of the `http` crate accepts what RFC 3986 does; the rest of the rules are ours.
     let authority: Authority = text.parse().ok()?;
     if text.contains('@') || authority.host().is_empty() {

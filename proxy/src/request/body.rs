@@ -123,7 +123,9 @@ pub struct AnswerBody(Kind);
 
 enum Kind {
     /// Ours, or none.
-    Local(Option<Bytes>, #[expect(dead_code, reason = "told when dropped")] Exchange),
+    Local(Option<Bytes>, #[expect(dead_code, reason = "tells when dropped")] Exchange),
+    /// None: the connection carries another protocol from here on.
+    None,
     /// The ingress's.
     Upstream(Incoming, Exchange, Option<Lease>),
 }
@@ -134,6 +136,11 @@ impl AnswerBody {
         exchange.answer_bytes(bytes.len());
         exchange.complete();
         Self(Kind::Local((!bytes.is_empty()).then_some(bytes), exchange))
+    }
+
+    /// No body, and nothing to tell.
+    pub fn none() -> Self {
+        Self(Kind::None)
     }
 
     /// A body of the ingress's.
@@ -158,6 +165,7 @@ impl Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut self.0 {
+            Kind::None => Poll::Ready(None),
             Kind::Local(bytes, _) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Kind::Upstream(incoming, exchange, lease) => {
                 let frame = match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
@@ -184,6 +192,7 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
+            Kind::None => true,
             Kind::Local(bytes, _) => bytes.is_none(),
             Kind::Upstream(incoming, ..) => incoming.is_end_stream(),
         }
@@ -191,6 +200,7 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
+            Kind::None => SizeHint::with_exact(0),
             Kind::Local(bytes, _) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }

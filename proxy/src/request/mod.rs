@@ -66,8 +66,7 @@ pub async fn handle(
     let mut exchange = Exchange::begin(
         Arc::clone(&requests),
         Arc::clone(&connection),
-        parts.method.clone(),
-        parts.uri.clone(),
+        &parts,
         body.clone(),
     );
     let admitted = match admit::admit(&requests, &connection, &parts, &mut exchange).await {

@@ -73,9 +73,9 @@ async fn establish(
         .connect(cluster.server_name.clone(), ReadAhead::new(tcp))
         .await
         .map_err(ConnectError::Tls)?;
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let io = TokioIo::new(stream);
-    match (http2, protocol) {
+    match (speaks_http2, protocol) {
         (true, _) => http2(io).await,
         (false, Protocol::Http2) => Err(ConnectError::Alpn),
         (false, _) => http1(io).await,

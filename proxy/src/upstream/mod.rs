@@ -63,6 +63,9 @@ pub struct Served {
 /// Why no connection could be had.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
+    /// No client certificate has been proven yet.
+    #[error("no client certificate and CA to connect with yet")]
+    NoIdentity,
     /// The route names a cluster that the configuration does not have.
     #[error("no cluster `{0}` is configured")]
     NoCluster(ClusterName),
@@ -112,7 +115,7 @@ impl Upstream {
     }
 
     async fn lease_by(&self, cluster: &Cluster, protocol: Protocol) -> Result<Lease, LeaseError> {
-        let identity = self.credentials.client();
+        let identity = self.credentials.client().ok_or(LeaseError::NoIdentity)?;
         let mut last = None;
         for endpoint in cluster.candidates() {
             let key = pool::Key { endpoint, generation: identity.generation, protocol };
@@ -160,9 +163,14 @@ impl Upstream {
         Lease { pool: Arc::clone(&self.pool), key, pooled, reused: false, connect: Some(took) }
     }
 
-    /// Closes what is idle, too old or of a former credential generation. Called now and then.
-    pub fn sweep(&self) {
-        self.pool.sweep(self.credentials.client().generation);
+    /// Closes what is idle for too long, too old or of a former credential generation, for ever.
+    pub async fn sweep_for_ever(&self) {
+        loop {
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+            if let Some(current) = self.credentials.client() {
+                self.pool.sweep(current.generation);
+            }
+        }
     }
 }
 
@@ -250,3 +258,5 @@ fn refused_unprocessed(error: &hyper::Error) -> bool {
     }
     false
 }
+
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

@@ -232,7 +232,7 @@ impl Pool {
 impl Shared {
     fn has_room(&self) -> bool {
         let streams = self.streams.load(Ordering::Relaxed);
-        self.sender.is_ready() && streams < self.sender.current_max_send_streams().min(STREAMS_MAX)
+        self.sender.is_ready() && streams < STREAMS_MAX
     }
 }
 
