@@ -1,7 +1,7 @@
 //! PROXY protocol v2 headers as a Private Link Service sends them, and as it never would.
 //!
 //! The bytes are written here and not by Postern's own encoder, so that a test that passes is not both
-//! sides making the same mistake. Format: the HAProxy "PROXY protocol" specification, section 2.2; the
+//! sides making the same mistake. Format: section 2.2 of `proxy-protocol.txt`; the
 //! Azure TLV: type 0xEE, length 5, subtype 0x01, link id as `u32` little endian.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,6 +1,11 @@
 //! The stack without Postern: that the ingress, the back end and the test client are what other tests take
 //! them for.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "the stack's set-up is part of each test"
+)]
+
 use std::net::SocketAddr;
 
 use bytes::Bytes;

@@ -23,7 +23,7 @@ use super::StackError;
 // Limit: 30 s; every process here is ready within one second on an idle machine.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-// Limit: how long a process may take to end by itself after SIGTERM, before it is killed.
+// Limit: how long a process may take to end by itself after its stop signal, before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 // Limit: between two looks at a condition; short enough not to matter in a test's time.
@@ -72,6 +72,7 @@ pub struct Child {
     stderr: PathBuf,
     started: Instant,
     reaped: bool,
+    stop_signal: Signal,
 }
 
 impl Child {
@@ -102,6 +103,7 @@ impl Child {
             stderr,
             started,
             reaped: false,
+            stop_signal: Signal::TERM,
         })
     }
 
@@ -180,13 +182,18 @@ impl Child {
         Ok(kill_process(self.pid, signal)?)
     }
 
-    /// Ends the process and all it started: SIGTERM, then SIGKILL. Does nothing when it has ended.
+    /// Which signal asks the process to end fast; SIGTERM unless set.
+    pub fn set_stop_signal(&mut self, signal: Signal) {
+        self.stop_signal = signal;
+    }
+
+    /// Ends the process and all it started: its stop signal, then SIGKILL. Does nothing when it has ended.
     pub fn stop(&mut self) {
         if self.reaped {
             return;
         }
         if self.exited().is_none() {
-            let _ = kill_process(self.pid, Signal::TERM);
+            let _ = kill_process(self.pid, self.stop_signal);
             let end = Instant::now() + STOP_TIMEOUT;
             while self.exited().is_none() && Instant::now() < end {
                 std::thread::sleep(POLL_INTERVAL);

@@ -3,20 +3,25 @@
 //! Every part has a folder of its own with its generated configuration and its captured output, is waited
 //! for until it is ready, and is ended when its value is dropped.
 //!
-//! * [`child`]: one process: start, wait for a condition, end.
-//! * [`nginx`]: nginx as the AKS ingress that demands our client certificate.
-//! * [`json_lines`]: a log that a process writes while we read.
-//! * [`credentials`]: the development certificates of one stack.
+//! * [`child`]: one process: start, wait for a condition, end; [`json_lines`]: a log that it writes.
+//! * [`credentials`]: the development certificates of one stack; [`accounts`]: who may reach what in it.
+//! * [`echo`]: the back end; [`nginx`]: the AKS ingress that demands our client certificate.
+//! * [`postern`]: Postern; [`metrics`]: what a scraper reads there.
+//! * [`client`]: the test client; [`local`]: all of it in one value.
 //!
 //! Invariant: nothing waits without a deadline, and a failure shows the end of the log of the process that
 //! caused it.
 
+pub mod accounts;
 pub mod child;
 pub mod client;
 pub mod credentials;
 pub mod echo;
 pub mod json_lines;
+pub mod local;
+pub mod metrics;
 pub mod nginx;
+pub mod postern;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -90,6 +95,12 @@ pub enum StackError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A program of this workspace has not been built.
+    #[error("{} is not there: run `cargo build --workspace --bins{}`", path.display(), release_hint(path))]
+    NotBuilt {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// A development certificate could not be made.
     #[error("cannot make a development certificate")]
     Certificate(#[from] rcgen::Error),
@@ -126,4 +137,34 @@ pub fn make_folder(path: &Path) -> Result<(), StackError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// A program of this workspace, next to the one that runs: so that a release build starts release builds.
+pub fn binary(name: &str) -> Result<PathBuf, StackError> {
+    let here = std::env::current_exe().map_err(|source| StackError::File {
+        action: "find",
+        path: PathBuf::from(name),
+        source,
+    })?;
+    // Test binaries lie one folder deeper, in `deps`.
+    let folders = here
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name));
+    let mut candidates: Vec<PathBuf> = folders.collect();
+    if let Some(found) = candidates.iter().position(|path| path.is_file()) {
+        return Ok(candidates.swap_remove(found));
+    }
+    let in_deps = here.parent().is_some_and(|folder| folder.ends_with("deps"));
+    Err(StackError::NotBuilt {
+        path: candidates.swap_remove(usize::from(in_deps)),
+    })
+}
+
+fn release_hint(path: &Path) -> &'static str {
+    let release = path
+        .parent()
+        .is_some_and(|folder| folder.ends_with("release"));
+    if release { " --release" } else { "" }
 }
