@@ -22,6 +22,10 @@ from resolve import resolve_to, split_address
 from study import Instance, Study, encode, make_study
 
 
+# Uncompressed pixels, in whatever transfer syntax the instance has.
+OCTETS = (("application/octet-stream", "*"),)
+
+
 class Failed(Exception):
     """Something was not as expected."""
 
@@ -131,21 +135,21 @@ def bulk_data(client: DICOMwebClient, uri: str) -> bytes:
     """
     got, asked = urlsplit(uri), urlsplit(client.base_url)
     check(got.hostname == asked.hostname, f"the server was asked as {got.hostname} instead of {asked.hostname}")
-    parts = client.retrieve_bulkdata(got._replace(scheme=asked.scheme, netloc=asked.netloc).geturl())
+    uri = got._replace(scheme=asked.scheme, netloc=asked.netloc).geturl()
+    parts = client.retrieve_bulkdata(uri, media_types=OCTETS)
     check(len(parts) == 1, f"{len(parts)} parts of bulk data came back for 1")
-    return parts[0]
+    return bytes(parts[0])
 
 
 def frames(client: DICOMwebClient, study: Study, sent: Instance):
     """First, middle and last frame as one answer; then all of them, one by one, as a stream."""
-    octets = (("application/octet-stream", "*"),)
     some = sorted({1, (sent.frames + 1) // 2, sent.frames})
-    got = client.retrieve_instance_frames(study.uid, sent.series, sent.uid, some, media_types=octets)
+    got = client.retrieve_instance_frames(study.uid, sent.series, sent.uid, some, media_types=OCTETS)
     check(len(got) == len(some), f"{len(got)} frames of {sent.uid} came back for {len(some)}")
     yield from zip(some, got)
     everything = range(1, sent.frames + 1)
     streamed = 0
-    for frame in client.iter_instance_frames(study.uid, sent.series, sent.uid, everything, media_types=octets):
+    for frame in client.iter_instance_frames(study.uid, sent.series, sent.uid, everything, media_types=OCTETS):
         streamed += 1
         yield streamed, bytes(frame)
     check(streamed == sent.frames, f"{streamed} frames of {sent.uid} were streamed for {sent.frames}")
