@@ -52,7 +52,9 @@ def connect(arguments: argparse.Namespace) -> tuple[DICOMwebClient, Traffic]:
     """A client without retries that trusts `--ca` alone and takes nothing from the environment."""
     session = requests.Session()
     session.trust_env = False
-    session.verify = arguments.ca or False
+    if arguments.ca:
+        session.verify = arguments.ca
+    session.cert = (arguments.cert, arguments.key) if arguments.cert else None
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=0))
     traffic = Traffic()
@@ -198,6 +200,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--url", required=True, help="root of the service, as https://host[:port]/dicom-web")
     parser.add_argument("--connect", type=split_address, help="address host:port at which the URL's host is found")
     parser.add_argument("--ca", help="PEM file of the one certificate authority to trust; needed for https")
+    parser.add_argument("--cert", help="PEM file of a client certificate, for an ingress that demands one")
+    parser.add_argument("--key", help="PEM file of its key")
     parser.add_argument("--expect", choices=("ok", "403"), default="ok")
     parser.add_argument("--seed", default="postern", help="another seed is another study")
     parser.add_argument("--small", type=int, default=3, help="number of single-frame instances")

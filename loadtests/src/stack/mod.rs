@@ -5,6 +5,9 @@
 //!
 //! * [`child`]: one process: start, wait for a condition, end.
 //! * [`nginx`]: nginx as the AKS ingress that demands our client certificate.
+//! * [`envoy`]: Envoy in the same place; it is what AKS ships today.
+//! * [`orthanc`]: a real DICOM server behind the ingress.
+//! * [`python`]: pinned Python packages, and the scripts that use them.
 //! * [`json_lines`]: a log that a process writes while we read.
 //! * [`credentials`]: the development certificates of one stack.
 //!
@@ -13,8 +16,11 @@
 
 pub mod child;
 pub mod credentials;
+pub mod envoy;
 pub mod json_lines;
 pub mod nginx;
+pub mod orthanc;
+pub mod python;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
