@@ -15,7 +15,9 @@
 //! caused it.
 
 pub mod child;
+pub mod client;
 pub mod credentials;
+pub mod echo;
 pub mod envoy;
 pub mod json_lines;
 pub mod nginx;

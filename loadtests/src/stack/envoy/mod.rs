@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `/` | a small JSON object |
 //! | `/nonce/TEXT` | TEXT |
-//! | `/bytes/N` | the N bytes of [`super::nginx::pattern`], for any N up to 16 MiB |
+//! | `/bytes/N` | the N bytes of [`pattern`](super::nginx::pattern), for any N up to 16 MiB |
 //! | `/grpc/…` | proxied over HTTP/2 cleartext, trailers included |
 //! | anything else | proxied over HTTP/1.1, WebSocket upgrades allowed; 404 without a back end |
 //!
