@@ -99,5 +99,9 @@ fn plugin() -> PathBuf {
 fn program() -> &'static str {
     // Debian installs it where only root's PATH looks.
     let usual = "/usr/sbin/Orthanc";
-    if Path::new(usual).exists() { usual } else { "Orthanc" }
+    if Path::new(usual).exists() {
+        usual
+    } else {
+        "Orthanc"
+    }
 }

@@ -65,7 +65,9 @@ impl Python {
         let mut key = DefaultHasher::new();
         (REQUIREMENTS, version).hash(&mut key);
         let name = format!("{:016x}", key.finish());
-        let python = Self { folder: place.join(&name) };
+        let python = Self {
+            folder: place.join(&name),
+        };
         let _lock = lock(&place.join(format!("{name}.lock"))).await?;
         if !python.folder.join(MARK).exists() {
             python.make(scratch.path()).await?;
@@ -89,7 +91,8 @@ impl Python {
 
     /// The Envoy binary inside its package.
     pub async fn envoy(&self) -> Result<PathBuf, StackError> {
-        let ask = "import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / '_bin' / 'envoy')";
+        let ask =
+            "import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / '_bin' / 'envoy')";
         let mut command = self.command();
         command.args(["-c", ask]);
         let scratch = scratch()?;
@@ -110,7 +113,11 @@ impl Python {
         let mut command = Command::new("python3");
         command.args(["-m", "venv", "--clear"]).arg(&self.folder);
         let output = finish(name, command, scratch, INSTALL_TIMEOUT).await?;
-        succeeded(name, "a virtual environment (Debian: python3-venv)", &output)?;
+        succeeded(
+            name,
+            "a virtual environment (Debian: python3-venv)",
+            &output,
+        )?;
 
         let name = "python-packages";
         let requirements = self.folder.join("requirements.txt");
@@ -118,11 +125,22 @@ impl Python {
         let mut command = self.command();
         // `--no-deps`: what is not pinned is not installed. `--only-binary`: nothing is compiled here.
         command
-            .args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"])
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-input",
+                "--disable-pip-version-check",
+            ])
             .args(["--no-deps", "--only-binary", ":all:", "--requirement"])
             .arg(&requirements);
         let output = finish(name, command, scratch, INSTALL_TIMEOUT).await?;
-        succeeded(name, "the packages of loadtests/dicom/requirements.txt", &output)?;
+        succeeded(
+            name,
+            "the packages of loadtests/dicom/requirements.txt",
+            &output,
+        )?;
         write_file(&self.folder.join(MARK), "")
     }
 }
@@ -130,7 +148,9 @@ impl Python {
 /// The folder that cargo builds into: it has a `CACHEDIR.TAG`. Outside of one, the folder for temporary files.
 fn build_folder() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
-    let tagged = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
+    let tagged = program
+        .ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").exists());
     tagged.map_or_else(|| std::env::temp_dir().join("postern"), Path::to_owned)
 }
 
@@ -144,7 +164,11 @@ async fn version(scratch: &Path) -> Result<String, StackError> {
 
 /// Holds the lock on `path` until the value is dropped.
 async fn lock(path: &Path) -> Result<File, StackError> {
-    let failed = |source| StackError::File { action: "lock", path: path.to_owned(), source };
+    let failed = |source| StackError::File {
+        action: "lock",
+        path: path.to_owned(),
+        source,
+    };
     let file = File::create(path).map_err(failed)?;
     let locked = Deadline::after(INSTALL_TIMEOUT).poll(async || match file.try_lock() {
         Ok(()) => Some(Ok(())),
@@ -179,7 +203,11 @@ async fn finish(
 ) -> Result<Output, StackError> {
     let mut child = Child::spawn(name, command, folder)?;
     let status = child.wait_for_exit(limit).await?;
-    Ok(Output { status, stdout: read(child.stdout())?, stderr: read(child.stderr())? })
+    Ok(Output {
+        status,
+        stdout: read(child.stdout())?,
+        stderr: read(child.stderr())?,
+    })
 }
 
 fn succeeded(name: &str, awaited: &str, output: &Output) -> Result<(), StackError> {
@@ -209,19 +237,36 @@ mod tests {
 
     #[test]
     fn every_package_is_pinned() {
-        let packages = REQUIREMENTS.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let packages = REQUIREMENTS
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
         for package in packages {
-            let (name, version) = package.split_once("==").unwrap_or_else(|| panic!("{package}"));
-            assert!(!name.is_empty() && version.starts_with(|c: char| c.is_ascii_digit()), "{package}");
+            let (name, version) = package
+                .split_once("==")
+                .unwrap_or_else(|| panic!("{package}"));
+            assert!(
+                !name.is_empty() && version.starts_with(|c: char| c.is_ascii_digit()),
+                "{package}"
+            );
         }
     }
 
     #[tokio::test]
     async fn wrong_arguments_are_reported_by_the_script_itself() {
         let python = Python::install().await.unwrap();
-        let output = python.run("session.py", ["--url", "https://a.example/"], VERSION_TIMEOUT).await.unwrap();
+        let output = python
+            .run(
+                "session.py",
+                ["--url", "https://a.example/"],
+                VERSION_TIMEOUT,
+            )
+            .await
+            .unwrap();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
-        assert!(output.stderr.contains("--ca is needed for https"), "{output:?}");
+        assert!(
+            output.stderr.contains("--ca is needed for https"),
+            "{output:?}"
+        );
         assert_eq!(output.json(), Value::Null);
     }
 

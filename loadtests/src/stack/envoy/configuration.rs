@@ -74,7 +74,10 @@ pub(super) fn bootstrap(places: &Places<'_>, options: &EnvoyOptions) -> Value {
     let clusters = options.backend.map_or_else(Vec::new, |backend| {
         let version_1 = json!({ "http_protocol_options": {} });
         let version_2 = json!({ "http2_protocol_options": {} });
-        vec![cluster("backend", backend, &version_1), cluster("backend-grpc", backend, &version_2)]
+        vec![
+            cluster("backend", backend, &version_1),
+            cluster("backend-grpc", backend, &version_2),
+        ]
     });
     json!({
         "node": { "id": "ingress", "cluster": "stack" },
@@ -200,7 +203,9 @@ fn http(seen: &Path, options: &EnvoyOptions) -> Value {
 /// second one, which is always empty, it is a text, if need be an empty one.
 fn seen_fields() -> Map<String, Value> {
     let text = |operator: &str| Value::from(format!("{operator}%REQ(X-NEVER-SENT)%"));
-    SEEN.into_iter().map(|(name, operator)| (name.to_owned(), text(operator))).collect()
+    SEEN.into_iter()
+        .map(|(name, operator)| (name.to_owned(), text(operator)))
+        .collect()
 }
 
 fn routes(options: &EnvoyOptions) -> Vec<Value> {

@@ -90,9 +90,17 @@ impl Envoy {
         write_secrets(&secrets, credentials)?;
         let seen = folder.join("seen.jsonl");
         write_file(&seen, "")?;
-        let places = configuration::Places { address, admin, secrets: &secrets, seen: &seen };
+        let places = configuration::Places {
+            address,
+            admin,
+            secrets: &secrets,
+            seen: &seen,
+        };
         let config = folder.join("envoy.json");
-        write_file(&config, configuration::bootstrap(&places, options).to_string())?;
+        write_file(
+            &config,
+            configuration::bootstrap(&places, options).to_string(),
+        )?;
 
         let mut command = Command::new(program);
         command
@@ -107,7 +115,14 @@ impl Envoy {
         let mut child = Child::spawn("envoy", command, folder)?;
         let ready_after = child.wait_for_port(address).await?;
         let seen = JsonLines::new("envoy", seen);
-        Ok(Self { child, address, admin, secrets, seen, ready_after })
+        Ok(Self {
+            child,
+            address,
+            admin,
+            secrets,
+            seen,
+            ready_after,
+        })
     }
 
     /// Where it listens.
@@ -163,12 +178,18 @@ fn write_secrets(folder: &Path, credentials: &Credentials) -> Result<(), StackEr
     };
     let identity = configuration::identity(&read("tls.crt")?, &read("tls.key")?);
     let trust = configuration::trust(&read("ca.crt")?);
-    for (name, content) in [(configuration::IDENTITY, identity), (configuration::TRUST, trust)] {
+    for (name, content) in [
+        (configuration::IDENTITY, identity),
+        (configuration::TRUST, trust),
+    ] {
         let path = configuration::secret_file(folder, name);
         let new = path.with_extension("new");
         write_file(&new, content.to_string())?;
-        std::fs::rename(&new, &path)
-            .map_err(|source| StackError::File { action: "replace", path, source })?;
+        std::fs::rename(&new, &path).map_err(|source| StackError::File {
+            action: "replace",
+            path,
+            source,
+        })?;
     }
     Ok(())
 }
