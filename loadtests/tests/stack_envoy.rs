@@ -236,6 +236,8 @@ async fn a_websocket_passes_as_an_extended_connect() {
         .uri(format!("https://{}/websocket", ingress.name))
         .extension(ConnectProtocol::from_static("websocket"))
         .header("sec-websocket-version", "13")
+        // RFC 8441 has no use for it, but Envoy makes an HTTP/1.1 upgrade of this and adds none itself.
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
         .body(empty())
         .unwrap();
     // The server's SETTINGS, which allow this, come with its first bytes.

@@ -1,4 +1,4 @@
-//! A real DICOMweb client against a real DICOM server, before Postern stands between them.
+//! A real `DICOMweb` client against a real DICOM server, before Postern stands between them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use postern_loadtests::stack::orthanc::{DICOM_WEB_ROOT, Orthanc};
 use postern_loadtests::stack::python::{Output, Python};
 
 // Limit: a session with 64 MiB takes some 6 s on an idle machine.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(240);
+const SESSION_TIMEOUT: Duration = Duration::from_mins(4);
 
 async fn session(arguments: &[&str]) -> Output {
     let python = Python::install().await.unwrap();
@@ -35,8 +35,12 @@ fn assert_all_came_back(output: &Output, large_mib: u64) {
         report["bytes"].as_u64() > Some(3 * (large_mib << 20)),
         "{report}"
     );
-    // Of three instances the only frame twice; of the large one first, middle and last, then all.
-    assert_eq!(report["frames"], 3 * 2 + 3 + large_mib, "{report}");
+    // Of three instances the only frame twice; of the large one first, middle and last (which may be one), then all.
+    assert_eq!(
+        report["frames"],
+        3 * 2 + large_mib.min(3) + large_mib,
+        "{report}"
+    );
 }
 
 #[tokio::test]

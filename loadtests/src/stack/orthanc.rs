@@ -1,4 +1,4 @@
-//! A real DICOM server behind the ingress: Orthanc with its DICOMweb plug-in.
+//! A real DICOM server behind the ingress: Orthanc with its `DICOMweb` plug-in.
 //!
 //! It speaks plain HTTP on the loopback interface, asks for no credentials and keeps everything under its
 //! folder. Its DICOM (DIMSE) listener is off.
@@ -51,7 +51,7 @@ impl Orthanc {
         self.address
     }
 
-    /// The root of DICOMweb for a client that goes there directly.
+    /// The root of `DICOMweb` for a client that goes there directly.
     pub fn url(&self) -> String {
         format!("http://{}{DICOM_WEB_ROOT}", self.address)
     }

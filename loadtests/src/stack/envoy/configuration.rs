@@ -12,9 +12,6 @@ pub(super) const IDENTITY: &str = "identity";
 /// Name of the secret with the CA that client certificates must be of.
 pub(super) const TRUST: &str = "trust";
 
-const EXTENSIONS: &str = "type.googleapis.com/envoy.extensions";
-const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
-
 /// Names in the JSON log and what Envoy puts there; the same names as nginx has in its log.
 const SEEN: [(&str, &str); 22] = [
     ("method", "%REQ(:METHOD)%"),
@@ -42,8 +39,8 @@ const SEEN: [(&str, &str); 22] = [
     ("details", "%RESPONSE_CODE_DETAILS%"),
 ];
 
-// What has no answer of its own in Envoy's configuration. A route must match before: without a back end
-// these paths would have none.
+// Answers that Envoy's configuration cannot express. Each runs on its own route only, so that no other
+// request pays for a script.
 const LUA_NONCE: &str = r#"
 function envoy_on_request(handle)
   local nonce = handle:headers():get(":path"):match("^/nonce/([%w-]+)$")
@@ -97,7 +94,7 @@ pub(super) fn secret_file(folder: &Path, name: &str) -> PathBuf {
 /// The secret with the certificate chain and its key, both PEM.
 pub(super) fn identity(chain: &str, key: &str) -> Value {
     secret(&json!({
-        "@type": SECRET,
+        "@type": kind("transport_sockets.tls.v3.Secret"),
         "name": IDENTITY,
         "tls_certificate": {
             "certificate_chain": { "inline_string": chain },
@@ -109,7 +106,7 @@ pub(super) fn identity(chain: &str, key: &str) -> Value {
 /// The secret with the certificates (PEM) of those who may issue client certificates.
 pub(super) fn trust(authorities: &str) -> Value {
     secret(&json!({
-        "@type": SECRET,
+        "@type": kind("transport_sockets.tls.v3.Secret"),
         "name": TRUST,
         "validation_context": { "trusted_ca": { "inline_string": authorities } },
     }))
@@ -123,12 +120,7 @@ fn listener(places: &Places<'_>, options: &EnvoyOptions) -> Value {
     json!({
         "name": "ingress",
         "address": socket_address(places.address),
-        "listener_filters": [{
-            "name": "tls_inspector",
-            "typed_config": {
-                "@type": format!("{EXTENSIONS}.filters.listener.tls_inspector.v3.TlsInspector"),
-            },
-        }],
+        "listener_filters": [filter("tls_inspector", "filters.listener.tls_inspector.v3.TlsInspector")],
         "filter_chains": [{
             "filter_chain_match": { "server_names": [options.name] },
             "transport_socket": {
@@ -151,11 +143,14 @@ fn tls(secrets: &Path, http2: bool) -> Value {
         })
     };
     json!({
-        "@type": format!("{EXTENSIONS}.transport_sockets.tls.v3.DownstreamTlsContext"),
+        "@type": kind("transport_sockets.tls.v3.DownstreamTlsContext"),
         "require_client_certificate": true,
         "common_tls_context": {
             "alpn_protocols": if http2 { vec!["h2", "http/1.1"] } else { vec!["http/1.1"] },
-            "tls_params": { "tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3" },
+            "tls_params": {
+                "tls_minimum_protocol_version": "TLSv1_2",
+                "tls_maximum_protocol_version": "TLSv1_3",
+            },
             "tls_certificate_sds_secret_configs": [watched(IDENTITY)],
             "validation_context_sds_secret_config": watched(TRUST),
         },
@@ -168,7 +163,7 @@ fn http(seen: &Path, options: &EnvoyOptions) -> Value {
         connection.insert("max_requests_per_connection".to_owned(), requests.into());
     }
     json!({
-        "@type": format!("{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
+        "@type": kind("filters.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": "ingress",
         "common_http_protocol_options": connection,
         "http2_protocol_options": { "allow_connect": true },
@@ -181,7 +176,7 @@ fn http(seen: &Path, options: &EnvoyOptions) -> Value {
         "access_log": [{
             "name": "file",
             "typed_config": {
-                "@type": format!("{EXTENSIONS}.access_loggers.file.v3.FileAccessLog"),
+                "@type": kind("access_loggers.file.v3.FileAccessLog"),
                 "path": seen,
                 "log_format": {
                     "json_format": seen_fields(),
@@ -190,8 +185,8 @@ fn http(seen: &Path, options: &EnvoyOptions) -> Value {
             },
         }],
         "http_filters": [
-            filter("lua", json!({ "@type": format!("{EXTENSIONS}.filters.http.lua.v3.Lua") })),
-            filter("router", json!({ "@type": format!("{EXTENSIONS}.filters.http.router.v3.Router") })),
+            filter("lua", "filters.http.lua.v3.Lua"),
+            filter("router", "filters.http.router.v3.Router"),
         ],
         "route_config": {
             "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": routes(options) }],
@@ -216,7 +211,7 @@ fn routes(options: &EnvoyOptions) -> Vec<Value> {
             "direct_response": { "status": 404 },
             "typed_per_filter_config": {
                 "lua": {
-                    "@type": format!("{EXTENSIONS}.filters.http.lua.v3.LuaPerRoute"),
+                    "@type": kind("filters.http.lua.v3.LuaPerRoute"),
                     "source_code": { "inline_string": source },
                 },
             },
@@ -247,8 +242,14 @@ fn routes(options: &EnvoyOptions) -> Vec<Value> {
     routes
 }
 
-fn filter(name: &str, config: Value) -> Value {
-    json!({ "name": name, "typed_config": config })
+/// A filter without options.
+fn filter(name: &str, extension: &str) -> Value {
+    json!({ "name": name, "typed_config": { "@type": kind(extension) } })
+}
+
+/// The name of a message in Envoy's extensions.
+fn kind(extension: &str) -> String {
+    format!("type.googleapis.com/envoy.extensions.{extension}")
 }
 
 fn cluster(name: &str, address: SocketAddr, protocol: &Value) -> Value {
@@ -264,7 +265,7 @@ fn cluster(name: &str, address: SocketAddr, protocol: &Value) -> Value {
         },
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": format!("{EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions"),
+                "@type": kind("upstreams.http.v3.HttpProtocolOptions"),
                 "explicit_http_config": protocol,
             },
         },

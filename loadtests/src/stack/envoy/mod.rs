@@ -12,7 +12,8 @@
 //! | `/grpc/…` | proxied over HTTP/2 cleartext, trailers included |
 //! | anything else | proxied over HTTP/1.1, WebSocket upgrades allowed; 404 without a back end |
 //!
-//! A WebSocket may also come as an extended CONNECT (RFC 8441): its SETTINGS announce that.
+//! A WebSocket may also come as an extended CONNECT (RFC 8441): its SETTINGS announce that. Envoy makes an
+//! HTTP/1.1 upgrade of it without adding the `Sec-WebSocket-Key` that a back end demands.
 //!
 //! Invariant: a handshake without our client certificate fails, one for another name is not answered.
 
