@@ -1,5 +1,7 @@
 //! A real `DICOMweb` client against a real DICOM server, before Postern stands between them.
 
+#![allow(clippy::unwrap_used, reason = "what a test's helper cannot do, fails the test")]
+
 use std::path::Path;
 use std::time::Duration;
 
