@@ -1,6 +1,6 @@
 //! Envoy as the ingress does what its module says, before Postern stands in front of it.
 
-#![allow(clippy::unwrap_used, reason = "what a test's helper cannot do, fails the test")]
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails the test")]
 
 use http::{Method, Request, Version};
 use hyper::ext::Protocol as ConnectProtocol;

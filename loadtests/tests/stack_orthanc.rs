@@ -1,6 +1,6 @@
 //! A real `DICOMweb` client against a real DICOM server, before Postern stands between them.
 
-#![allow(clippy::unwrap_used, reason = "what a test's helper cannot do, fails the test")]
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails the test")]
 
 use std::path::Path;
 use std::time::Duration;
