@@ -5,9 +5,11 @@
 //!
 //! * [`child`]: one process: start, wait for a condition, end; [`json_lines`]: a log that it writes.
 //! * [`credentials`]: the development certificates of one stack; [`accounts`]: who may reach what in it.
-//! * [`echo`]: the back end; [`nginx`]: the AKS ingress that demands our client certificate.
+//! * [`echo`], [`orthanc`]: the back end: ours for tests, or a real DICOM server.
+//! * [`nginx`], [`envoy`]: the AKS ingress that demands our client certificate; [`ingress`]: either of them.
 //! * [`postern`]: Postern; [`metrics`]: what a scraper reads there.
 //! * [`client`]: the test client; [`local`]: all of it in one value.
+//! * [`python`]: pinned Python packages, and the scripts that use them.
 //!
 //! Invariant: nothing waits without a deadline, and a failure shows the end of the log of the process that
 //! caused it.
@@ -17,11 +19,15 @@ pub mod child;
 pub mod client;
 pub mod credentials;
 pub mod echo;
+pub mod envoy;
+pub mod ingress;
 pub mod json_lines;
 pub mod local;
 pub mod metrics;
 pub mod nginx;
+pub mod orthanc;
 pub mod postern;
+pub mod python;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
