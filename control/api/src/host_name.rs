@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// A DNS host name: ASCII lower case, letters-digits-hyphens labels, no trailing dot, at most 253 bytes
@@ -24,10 +25,14 @@ pub enum InvalidHostName {
     #[error("a host name has at most 253 bytes")]
     TooLong,
     /// A label is empty, longer than 63 bytes, or begins or ends with a hyphen.
-    #[error("each label of a host name has 1 to 63 bytes and neither begins nor ends with a hyphen")]
+    #[error(
+        "each label of a host name has 1 to 63 bytes and neither begins nor ends with a hyphen"
+    )]
     Label,
     /// Another byte than a letter, digit, hyphen or dot. International names are written as A-labels (`xn--…`).
-    #[error("a host name has only ASCII letters, digits, hyphens and dots (international names as xn--…)")]
+    #[error(
+        "a host name has only ASCII letters, digits, hyphens and dots (international names as xn--…)"
+    )]
     Character,
     /// The last label is all digits, so that the text would be an IPv4 address or look like one.
     #[error("an IP address is not a host name")]
@@ -67,7 +72,10 @@ fn validate(text: &str) -> Result<(), InvalidHostName> {
     if text.len() > BYTES_MAX {
         return Err(InvalidHostName::TooLong);
     }
-    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.')) {
+    if !text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+    {
         return Err(InvalidHostName::Character);
     }
     let mut last = "";
@@ -118,8 +126,20 @@ impl fmt::Debug for HostName {
 
 impl<'de> Deserialize<'de> for HostName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        Self::parse(&text).map_err(|e| serde::de::Error::custom(format_args!("`{text}`: {e}")))
+        // A visitor, so that the format knows which value the error is about, and where it is.
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = HostName;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a host name")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<HostName, E> {
+                HostName::parse(text).map_err(|why| E::custom(format_args!("`{text}`: {why}")))
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 
@@ -129,7 +149,10 @@ mod tests {
 
     #[test]
     fn folds_letter_case() {
-        assert_eq!(HostName::parse("Acct.Example.COM").unwrap().as_str(), "acct.example.com");
+        assert_eq!(
+            HostName::parse("Acct.Example.COM").unwrap().as_str(),
+            "acct.example.com"
+        );
         assert!(HostName::parse("a.example").unwrap().matches(b"A.EXAMPLE"));
     }
 

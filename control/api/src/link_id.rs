@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::{Error as _, Unexpected, Visitor};
+use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// LINKID: the 32-bit number that a Private Link Service gives a private endpoint connection.
@@ -89,7 +89,7 @@ impl<'de> Deserialize<'de> for LinkId {
                 text.parse().map_err(E::custom)
             }
         }
-        deserializer.deserialize_any(NumberOrString).map_err(D::Error::custom)
+        deserializer.deserialize_any(NumberOrString)
     }
 }
 

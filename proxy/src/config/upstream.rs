@@ -1,0 +1,143 @@
+//! The way to the ingress: our identity, whom we trust, and the clusters.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use postern_api::HostName;
+use serde::{Deserialize, Serialize};
+
+use super::options::{Setting, options};
+use super::period;
+use super::problems::Section;
+
+options! {
+    /// Mutual TLS to the ingress.
+    pub struct UpstreamOptions {
+        /// Required. Where our client certificate is: a certificate store, a folder of PEM files, or one PEM file.
+        pub identity: PathBuf = PathBuf::new() => r#""certs/client""#;
+        /// Required. Where the certificate authorities are that sign the ingress's certificates.
+        pub trust: PathBuf = PathBuf::new() => r#""certs/trust""#;
+        /// Time for TCP connect and TLS handshake together.
+        #[serde(with = "period")]
+        pub connect_timeout: Duration = Duration::from_secs(3);
+        /// Time until the response head.
+        #[serde(with = "period")]
+        pub response_timeout: Duration = Duration::from_mins(1);
+        /// Time a pooled connection may wait for its next request.
+        #[serde(with = "period")]
+        pub idle_timeout: Duration = Duration::from_mins(1);
+        /// Age at which a connection takes no more requests, so that a changed address is noticed.
+        #[serde(with = "period")]
+        pub connection_age_max: Duration = Duration::from_mins(10);
+        /// The clusters that routes name: one section each, under its name (a-z, 0-9, - and _). At least one.
+        pub clusters: BTreeMap<String, ClusterOptions> = BTreeMap::new() => "dicom";
+    }
+}
+
+options! {
+    /// One group of ingress endpoints.
+    pub struct ClusterOptions {
+        /// Required. TLS server name, and the name that the ingress's certificate must have.
+        pub name: HostName = unset_name() => r#""z1-weu-aks.internal.example""#;
+        /// Required. Addresses, "ip:port".
+        pub endpoints: Vec<SocketAddr> = Vec::new() => r#"["10.1.0.5:443"]"#;
+        /// "auto" negotiates (HTTP/2 preferred), "http1" or "h2" speaks only that.
+        pub protocol: UpstreamProtocol = UpstreamProtocol::Auto;
+    }
+}
+
+/// Which HTTP is spoken to a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamProtocol {
+    /// What ALPN negotiates, HTTP/2 preferred.
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only.
+    H2,
+}
+
+impl Setting for UpstreamProtocol {}
+
+// Limit: each cluster has its own health checks, pools and metric children; a region has about ten.
+const CLUSTERS_MAX: usize = 64;
+// Limit: as many addresses as one DNS answer over UDP reasonably holds; each has its own pool and health check.
+const ENDPOINTS_MAX: usize = 64;
+// Limit: a name is a metric label and a log word.
+const CLUSTER_NAME_BYTES_MAX: usize = 63;
+
+/// Stands for "not set". RFC 2606 section 2 reserves `.invalid`, so that no operator means it.
+fn unset_name() -> HostName {
+    HostName::parse("unset.invalid").unwrap_or_else(|_| unreachable!("a constant host name"))
+}
+
+impl UpstreamOptions {
+    pub(super) fn resolve(&mut self, folder: &Path) {
+        for location in [&mut self.identity, &mut self.trust] {
+            if !location.as_os_str().is_empty() {
+                *location = folder.join(&location);
+            }
+        }
+    }
+
+    pub(super) fn validate(&self, mut at: Section<'_>) {
+        at.require("identity", !self.identity.as_os_str().is_empty(), || {
+            "is required: where our client certificate is, as in \"certs/client\"".into()
+        });
+        at.require("trust", !self.trust.as_os_str().is_empty(), || {
+            "is required: where the ingress's certificate authorities are, as in \"certs/trust\""
+                .into()
+        });
+        at.wait("connect_timeout", self.connect_timeout);
+        at.wait("response_timeout", self.response_timeout);
+        at.wait("idle_timeout", self.idle_timeout);
+        at.wait("connection_age_max", self.connection_age_max);
+        at.require("clusters", !self.clusters.is_empty(), || {
+            "at least one cluster is required, as in [upstream.clusters.dicom]".into()
+        });
+        at.require("clusters", self.clusters.len() <= CLUSTERS_MAX, || {
+            format!(
+                "{} clusters are more than {CLUSTERS_MAX}",
+                self.clusters.len()
+            )
+        });
+        for (name, cluster) in &self.clusters {
+            let mut at = at.under("clusters");
+            let well_formed = !name.is_empty()
+                && name.len() <= CLUSTER_NAME_BYTES_MAX
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
+            at.require(name, well_formed, || {
+                format!("a cluster's name has 1 to {CLUSTER_NAME_BYTES_MAX} of a-z, 0-9, - and _")
+            });
+            cluster.validate(at.under(name));
+        }
+    }
+}
+
+impl ClusterOptions {
+    fn validate(&self, mut at: Section<'_>) {
+        at.require("name", self.name != unset_name(), || {
+            "is required: the name that the ingress's certificate has".into()
+        });
+        at.require("endpoints", !self.endpoints.is_empty(), || {
+            "is required: at least one address, as in [\"10.1.0.5:443\"]".into()
+        });
+        at.require("endpoints", self.endpoints.len() <= ENDPOINTS_MAX, || {
+            format!(
+                "{} endpoints are more than {ENDPOINTS_MAX}",
+                self.endpoints.len()
+            )
+        });
+        for endpoint in &self.endpoints {
+            at.port("endpoints", *endpoint);
+            at.require("endpoints", !endpoint.ip().is_unspecified(), || {
+                format!("`{endpoint}` is not an address that can be connected to")
+            });
+        }
+    }
+}

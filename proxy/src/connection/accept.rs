@@ -1,0 +1,209 @@
+//! Accept: who may open a connection, and how many may be open.
+//!
+//! pingora accepts on a listener that belongs to one worker thread; [`TrustedSources`] drops strangers
+//! before anything else is spent on them, and [`Seats`] bounds how many connections are open in the whole
+//! process. What leaves this file is an [`Accepted`]: a socket, its TCP peer, and the seat it holds until
+//! it is dropped.
+//!
+//! `EMFILE` on accept is survived by pingora's listener, which waits for descriptors to come back.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use ipnet::IpNet;
+use pingora_core::listeners::ConnectionFilter;
+use pingora_core::protocols::{GetSocketDigest as _, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::metrics::Metrics;
+use crate::outcome::Refusal;
+
+/// A connection from a trusted source that holds a seat.
+pub struct Accepted {
+    /// The bytes.
+    pub socket: ClientSocket,
+    /// The TCP peer: the Private Link Service's NAT address, or a probe.
+    pub source: SocketAddr,
+    /// Whether `source` is one of the probe sources.
+    pub from_probe_source: bool,
+    /// When it was accepted.
+    pub opened: Instant,
+    /// Its place among the open connections.
+    pub seat: Seat,
+}
+
+impl Accepted {
+    /// Takes what pingora accepted. A full house is [`Refusal::ConnectionLimit`].
+    pub fn new(stream: Stream, sources: &TrustedSources, seats: &Arc<Seats>) -> Result<Self, Refusal> {
+        let source = stream
+            .get_socket_digest()
+            .and_then(|digest| digest.peer_addr().and_then(|peer| peer.as_inet().copied()))
+            .ok_or(Refusal::UntrustedSource)?;
+        let seat = seats.take().ok_or(Refusal::ConnectionLimit)?;
+        Ok(Self {
+            from_probe_source: sources.is_probe(source.ip()),
+            socket: ClientSocket(stream),
+            source,
+            opened: Instant::now(),
+            seat,
+        })
+    }
+}
+
+/// The accepted socket. The only name for pingora's stream outside this file.
+pub struct ClientSocket(Stream);
+
+impl AsyncRead for ClientSocket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ClientSocket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+}
+
+/// Who may open a connection on the data port. Everyone else is closed without a byte and counted.
+pub struct TrustedSources {
+    private_link: Vec<IpNet>,
+    probes: Vec<IpNet>,
+    metrics: Arc<Metrics>,
+}
+
+impl TrustedSources {
+    /// `private_link`: NAT subnets of the Private Link Service. `probes`: sources of health probes.
+    pub fn new(private_link: Vec<IpNet>, probes: Vec<IpNet>, metrics: Arc<Metrics>) -> Self {
+        Self { private_link, probes, metrics }
+    }
+
+    fn is_probe(&self, ip: IpAddr) -> bool {
+        contains(&self.probes, ip)
+    }
+
+    fn admits(&self, ip: IpAddr) -> bool {
+        contains(&self.private_link, ip) || self.is_probe(ip)
+    }
+}
+
+fn contains(nets: &[IpNet], ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    nets.iter().any(|net| net.contains(&ip))
+}
+
+impl fmt::Debug for TrustedSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrustedSources")
+            .field("private_link", &self.private_link)
+            .field("probes", &self.probes)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl ConnectionFilter for TrustedSources {
+    async fn should_accept(&self, source: Option<&SocketAddr>) -> bool {
+        let admitted = source.is_some_and(|source| self.admits(source.ip()));
+        if !admitted {
+            self.metrics.refused(Refusal::UntrustedSource);
+            tracing::debug!(?source, refusal = Refusal::UntrustedSource.label(), "connection refused");
+        }
+        admitted
+    }
+}
+
+/// How many connections may be open in the process.
+#[derive(Debug)]
+pub struct Seats {
+    taken: AtomicUsize,
+    max: usize,
+}
+
+impl Seats {
+    /// Room for `max` connections.
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { taken: AtomicUsize::new(0), max })
+    }
+
+    /// Connections open now.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    fn take(self: &Arc<Self>) -> Option<Seat> {
+        let before = self.taken.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat(Arc::clone(self));
+        (before < self.max).then_some(seat)
+    }
+}
+
+/// One open connection's place, given back on drop.
+#[derive(Debug)]
+pub struct Seat(Arc<Seats>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seats_are_bounded_and_come_back() {
+        let seats = Seats::new(2);
+        let first = seats.take().unwrap();
+        let second = seats.take().unwrap();
+        assert!(seats.take().is_none());
+        assert_eq!(seats.taken(), 2);
+        drop(first);
+        assert!(seats.take().is_some());
+        drop(second);
+        assert_eq!(seats.taken(), 0);
+    }
+
+    #[test]
+    fn an_address_mapped_into_ipv6_is_judged_as_ipv4() {
+        let nets = ["10.0.0.0/24".parse().unwrap()];
+        assert!(contains(&nets, "::ffff:10.0.0.7".parse().unwrap()));
+        assert!(!contains(&nets, "10.0.1.7".parse().unwrap()));
+    }
+}

@@ -1,0 +1,218 @@
+//! Authorization: what a link may reach.
+//!
+//! [`Authorizer`] asks the route cache about (link id, SNI) and gives a [`Permit`] or a [`Refusal`]; there
+//! is no third thing, and nobody else can make a permit. An error of the lookup is never a yes.
+//!
+//! Authorization goes on while the connection lives: [`Authorizer::changes`] tells when earlier answers may
+//! no longer hold, and the connection then asks again.
+//!
+//! Invariant: nothing reaches `upstream` without a [`Permit`].
+
+use std::sync::Arc;
+
+use postern_api::{CustomerKey, HostName, LinkId, ServiceKind};
+use tokio::sync::watch;
+
+use crate::metrics::Metrics;
+use crate::outcome::Refusal;
+use crate::request::limits::{Limits, Limiters};
+use crate::routing::{ClusterName, Lookup, Route, RouteCache};
+
+/// What to do with the answers of account routing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Enforce them. The only mode for production.
+    Enforce,
+    /// Decide, log `would_refuse`, and let through to the route of the host.
+    Audit,
+    /// Do not look up: send everything to this cluster, which validates link id and client by itself.
+    Forward(ClusterName),
+}
+
+impl Mode {
+    /// The word in configuration, `/ready` and metrics.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Audit => "audit",
+            Self::Forward(_) => "forward",
+        }
+    }
+}
+
+/// Proof that a connection is authorized: this link may reach this host.
+#[derive(Debug)]
+pub struct Permit {
+    link_id: LinkId,
+    host: HostName,
+    cluster: ClusterName,
+    route: Option<Arc<Route>>,
+    limits: Limits,
+    would_refuse: Option<Refusal>,
+}
+
+impl Permit {
+    /// The private endpoint.
+    pub fn link_id(&self) -> LinkId {
+        self.link_id
+    }
+
+    /// The one host that requests of this connection may name.
+    pub fn host(&self) -> &HostName {
+        &self.host
+    }
+
+    /// Where requests go.
+    pub fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
+    /// The account that the host belongs to; none in mode `forward`.
+    pub fn account(&self) -> Option<&str> {
+        self.route.as_deref().map(|route| &*route.account().name)
+    }
+
+    /// What kind of service answers; decides how error bodies look.
+    pub fn kind(&self) -> Option<ServiceKind> {
+        self.route.as_deref().map(Route::kind)
+    }
+
+    /// Whether the account's customer-managed key is known to be out of reach.
+    pub fn customer_key_lost(&self) -> bool {
+        self.route.as_deref().is_some_and(|route| route.customer_key() == CustomerKey::NotAccessible)
+    }
+
+    /// The request rates of this link and its account.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// In mode `audit`: what `enforce` would have answered.
+    pub fn would_refuse(&self) -> Option<Refusal> {
+        self.would_refuse
+    }
+
+    fn same_route(&self, other: &Self) -> bool {
+        self.cluster == other.cluster
+            && self.route == other.route
+            && self.would_refuse == other.would_refuse
+    }
+}
+
+/// What a connection may do now.
+pub type Standing = Result<Arc<Permit>, Refusal>;
+
+/// Asks account routing and decides.
+pub struct Authorizer {
+    mode: Mode,
+    cache: RouteCache,
+    limiters: Limiters,
+    metrics: Arc<Metrics>,
+}
+
+impl Authorizer {
+    /// Decides by what `cache` says.
+    pub fn new(mode: Mode, cache: RouteCache, metrics: Arc<Metrics>) -> Self {
+        Self { mode, cache, limiters: Limiters::default(), metrics }
+    }
+
+    /// The mode.
+    pub fn mode(&self) -> &Mode {
+        &self.mode
+    }
+
+    /// The cache in front of account routing.
+    pub fn cache(&self) -> &RouteCache {
+        &self.cache
+    }
+
+    /// Changes whenever earlier answers may no longer hold.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.cache.generation()
+    }
+
+    /// Whether `link_id` may reach `host`.
+    pub async fn authorize(&self, link_id: LinkId, host: &HostName) -> Standing {
+        if let Mode::Forward(cluster) = &self.mode {
+            return Ok(self.permit(link_id, host, cluster.clone(), None, None));
+        }
+        let refusal = match self.look_up(link_id, host).await {
+            Ok(route) => {
+                let cluster = route.cluster().clone();
+                return Ok(self.permit(link_id, host, cluster, Some(route), None));
+            }
+            Err(refusal) => refusal,
+        };
+        if self.mode == Mode::Audit {
+            // Let through to the route of the host, if any account has it.
+            if let Ok(Some(route)) = self.cache.get_host(host).await {
+                self.metrics.would_refuse(refusal);
+                let cluster = route.cluster().clone();
+                return Ok(self.permit(link_id, host, cluster, Some(route), Some(refusal)));
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Asks again for an open connection. `None`: nothing changed.
+    pub async fn reconsider(
+        &self,
+        link_id: LinkId,
+        host: &HostName,
+        before: &Standing,
+    ) -> Option<Standing> {
+        let now = self.authorize(link_id, host).await;
+        match (before, &now) {
+            (Ok(old), Ok(new)) if old.same_route(new) => None,
+            (Err(old), Err(new)) if old == new => None,
+            // An outage of account routing ends no connection that it once approved.
+            (Ok(_), Err(Refusal::LookupFailed)) => None,
+            _ => Some(now),
+        }
+    }
+
+    /// Why a request for `other` cannot be served on a connection for another host: 421 if this link may
+    /// reach it through the same certificate, 403 otherwise.
+    pub async fn judge_other_host(
+        &self,
+        link_id: LinkId,
+        other: &HostName,
+        same_certificate: bool,
+    ) -> Refusal {
+        if same_certificate
+            && !matches!(self.mode, Mode::Forward(_))
+            && self.look_up(link_id, other).await.is_ok()
+        {
+            Refusal::Misdirected
+        } else {
+            Refusal::HostNotPermitted
+        }
+    }
+
+    async fn look_up(&self, link_id: LinkId, host: &HostName) -> Result<Arc<Route>, Refusal> {
+        match self.cache.get(link_id, host).await {
+            Ok(Lookup::Found(route)) => Ok(route),
+            Ok(Lookup::NotApproved(_)) => Err(Refusal::LinkNotApproved),
+            Ok(Lookup::Unknown) => Err(Refusal::LinkUnknown),
+            Err(error) => {
+                tracing::warn!(%link_id, %host, %error, "route lookup failed");
+                Err(Refusal::LookupFailed)
+            }
+        }
+    }
+
+    fn permit(
+        &self,
+        link_id: LinkId,
+        host: &HostName,
+        cluster: ClusterName,
+        route: Option<Arc<Route>>,
+        would_refuse: Option<Refusal>,
+    ) -> Arc<Permit> {
+        let limits = match &route {
+            Some(route) => self.limiters.of(link_id, route),
+            None => Limits::default(),
+        };
+        Arc::new(Permit { link_id, host: host.clone(), cluster, route, limits, would_refuse })
+    }
+}

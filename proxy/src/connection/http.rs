@@ -1,0 +1,380 @@
+//! HTTP on a secured connection: hyper's HTTP/1.1 or HTTP/2 server, and everything that may end it.
+//!
+//! One future drives the connection; beside it, [`Signals`] listens for the reasons to end: drain, a change
+//! of routes, a request that asked for the end, silence. All of them end a connection gently first (HTTP/2
+//! GOAWAY, HTTP/1.1 `Connection: close`), so that requests in flight finish.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ::http::HeaderValue;
+use arc_swap::ArcSwap;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use postern_api::{HostName, LinkId};
+use tokio::sync::{Notify, watch};
+use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
+
+use crate::connection::Connections;
+use crate::connection::accept::Seat;
+use crate::connection::authorize::Standing;
+use crate::connection::framing::{Framing, Tap};
+use crate::connection::handshake::Secured;
+use crate::outcome::Ending;
+use crate::request;
+
+/// Bounds of HTTP towards clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// From a request head's first byte to its last.
+    pub header_timeout: Duration,
+    /// Without a request, or without a byte moved in either direction while one is in progress.
+    pub idle_timeout: Duration,
+    /// Largest request head, in bytes.
+    pub head_bytes_max: usize,
+    /// Most header fields of a request.
+    pub headers_max: usize,
+    /// HTTP/2 streams open at once on one connection.
+    pub streams_max: u32,
+    /// How long connections of a revoked link may take to end.
+    pub revoked_timeout: Duration,
+}
+
+/// An HTTP connection, as its requests see it.
+pub struct Connection {
+    /// The private endpoint.
+    pub link_id: LinkId,
+    /// The client's own address.
+    pub client: SocketAddr,
+    /// The TCP peer.
+    pub source: SocketAddr,
+    /// The name in the ClientHello.
+    pub sni: HostName,
+    /// Whether it speaks HTTP/2.
+    pub http2: bool,
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub tls_version: &'static str,
+    /// Whether TLS was resumed.
+    pub resumed: bool,
+    /// How long authorization took.
+    pub authorize: Duration,
+    /// What it may do, as of now.
+    pub standing: ArcSwap<Standing>,
+    /// How its message heads are framed; HTTP/1.1 only.
+    pub framing: Option<Arc<Framing>>,
+    /// `X-MS-Private-Link-Id`.
+    pub link_id_header: HeaderValue,
+    /// `X-Forwarded-For`.
+    pub client_header: HeaderValue,
+    /// Whether anything moves.
+    pub activity: Activity,
+    /// Whether it was accepted before, but ready only after, this process began to drain.
+    pub born_draining: bool,
+    closing: Notify,
+    _seat: Seat,
+}
+
+impl Connection {
+    fn new(secured: Secured, born_draining: bool) -> (Self, tokio_rustls::server::TlsStream<crate::connection::client_hello::ClientIo>) {
+        let http2 = secured.is_http2();
+        let connection = Self {
+            link_id: secured.link_id,
+            client: secured.client,
+            source: secured.source,
+            http2,
+            tls_version: secured.tls_version(),
+            resumed: secured.resumed(),
+            authorize: secured.authorize,
+            framing: (!http2).then(Arc::default),
+            link_id_header: HeaderValue::from(secured.link_id.get()),
+            client_header: ip_header(secured.client),
+            standing: ArcSwap::from_pointee(secured.standing),
+            sni: secured.sni,
+            activity: Activity::new(),
+            born_draining,
+            closing: Notify::new(),
+            _seat: secured.seat,
+        };
+        (connection, secured.stream)
+    }
+
+    /// Ends the connection once the requests in flight are done.
+    pub fn close(&self) {
+        self.closing.notify_one();
+    }
+}
+
+fn ip_header(address: SocketAddr) -> HeaderValue {
+    let ip = address.ip().to_canonical().to_string();
+    // An address has only digits, dots, colons and letters.
+    HeaderValue::from_str(&ip).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+/// When something last moved on a connection, and how many requests are in progress.
+pub struct Activity {
+    since: Instant,
+    last_micros: AtomicU64,
+    in_flight: AtomicU32,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self { since: Instant::now(), last_micros: AtomicU64::new(0), in_flight: AtomicU32::new(0) }
+    }
+
+    /// Something moved just now.
+    pub fn touch(&self, now: Instant) {
+        let micros = now.saturating_duration_since(self.since).as_micros();
+        self.last_micros.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// A request begins.
+    pub fn begin(&self, now: Instant) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.touch(now);
+    }
+
+    /// A request is over.
+    pub fn end(&self, now: Instant) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.touch(now);
+    }
+
+    fn busy(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
+    fn silence(&self) -> Duration {
+        let last = Duration::from_micros(self.last_micros.load(Ordering::Relaxed));
+        self.since.elapsed().saturating_sub(last)
+    }
+}
+
+/// Serves HTTP until the connection ends.
+pub async fn serve(
+    own: &Connections,
+    secured: Secured,
+    mut drain: watch::Receiver<bool>,
+) -> Ending {
+    let draining = *drain.borrow_and_update();
+    let (connection, stream) = Connection::new(secured, draining);
+    let connection = Arc::new(connection);
+    let service = service_fn({
+        let (requests, connection) = (Arc::clone(&own.requests), Arc::clone(&connection));
+        move |request| {
+            let (requests, connection) = (Arc::clone(&requests), Arc::clone(&connection));
+            async move { Ok::<_, Infallible>(request::handle(requests, connection, request).await) }
+        }
+    });
+    let options = own.options.http;
+    match connection.framing.clone() {
+        Some(framing) => {
+            let io = TokioIo::new(Tap::new(stream, framing));
+            let served = hyper::server::conn::http1::Builder::new()
+                .half_close(false)
+                .header_read_timeout(None)
+                .max_headers(options.headers_max)
+                .max_header_size(options.head_bytes_max)
+                .max_buf_size(options.head_bytes_max.max(HTTP1_BUFFER_BYTES))
+                .serve_connection(io, service)
+                .with_upgrades();
+            drive(own, &connection, pin!(served), drain).await
+        }
+        None => {
+            let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .max_concurrent_streams(options.streams_max)
+                .max_header_list_size(u32::try_from(options.head_bytes_max).unwrap_or(u32::MAX))
+                .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+                .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
+                .enable_connect_protocol()
+                .serve_connection(TokioIo::new(stream), service);
+            drive(own, &connection, pin!(served), drain).await
+        }
+    }
+}
+
+/// What the two hyper connections have in common.
+trait Graceful: Future<Output = hyper::Result<()>> {
+    fn end_gently(self: Pin<&mut Self>);
+}
+
+impl<I, S> Graceful for hyper::server::conn::http1::UpgradeableConnection<I, S>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = request::body::AnswerBody>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn end_gently(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, E> Graceful for hyper::server::conn::http2::Connection<I, S, E>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = request::body::AnswerBody>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, request::body::AnswerBody>,
+{
+    fn end_gently(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Polls hyper, and ends it for one of the reasons of this file.
+async fn drive<C: Graceful>(
+    own: &Connections,
+    connection: &Arc<Connection>,
+    mut served: Pin<&mut C>,
+    drain: watch::Receiver<bool>,
+) -> Ending {
+    let mut signals = pin!(signals(own, connection, drain));
+    let cut = loop {
+        tokio::select! {
+            biased;
+            result = served.as_mut() => return ending(result, None),
+            signal = signals.as_mut() => break signal,
+        }
+    };
+    served.as_mut().end_gently();
+    let End { reason, within } = cut;
+    let deadline = within.map(|within| tokio::time::Instant::now() + within);
+    let hard = async {
+        match deadline {
+            Some(deadline) => sleep_until(deadline).await,
+            None => stalled(connection, own.options.http.idle_timeout).await,
+        }
+    };
+    tokio::select! {
+        biased;
+        result = served => ending(result, Some(reason)),
+        () = hard => reason.unwrap_or(Ending::Idle),
+    }
+}
+
+/// Why, and within what time, a connection is asked to end.
+struct End {
+    reason: Option<Ending>,
+    within: Option<Duration>,
+}
+
+/// Resolves when there is a reason to end the connection.
+async fn signals(
+    own: &Connections,
+    connection: &Connection,
+    mut drain: watch::Receiver<bool>,
+) -> End {
+    let options = own.options.http;
+    let mut routes = own.authorizer.changes();
+    routes.borrow_and_update();
+    let period = (options.header_timeout.min(options.idle_timeout) / 2).max(TICK_MIN);
+    let mut tick = interval_at(tokio::time::Instant::now() + period, period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heads = PartialHead::default();
+    loop {
+        tokio::select! {
+            () = connection.closing.notified() => return End { reason: None, within: None },
+            changed = drain.changed() => {
+                if changed.is_err() || *drain.borrow_and_update() {
+                    return End { reason: Some(Ending::Drained), within: None };
+                }
+            }
+            changed = routes.changed() => {
+                if changed.is_err() {
+                    return End { reason: Some(Ending::Drained), within: None };
+                }
+                if revoked(own, connection).await {
+                    let within = Some(options.revoked_timeout);
+                    return End { reason: Some(Ending::Revoked), within };
+                }
+            }
+            _ = tick.tick() => {
+                if connection.born_draining && !connection.activity.busy() {
+                    return End { reason: Some(Ending::Drained), within: None };
+                }
+                if heads.stuck(connection, period) {
+                    let within = Some(Duration::ZERO);
+                    return End { reason: Some(Ending::ClientBroke), within };
+                }
+                if connection.activity.silence() >= options.idle_timeout {
+                    // Busy and silent for so long: nobody reads or nobody sends any more.
+                    let within = connection.activity.busy().then_some(Duration::ZERO);
+                    return End { reason: Some(Ending::Idle), within };
+                }
+            }
+        }
+    }
+}
+
+/// Notices a request head that stays unfinished from one tick to the next but one.
+#[derive(Default)]
+struct PartialHead {
+    ticks: u32,
+}
+
+impl PartialHead {
+    fn stuck(&mut self, connection: &Connection, _period: Duration) -> bool {
+        let partial = connection.framing.as_ref().is_some_and(|f| f.partial_head_bytes() > 0);
+        self.ticks = if partial && !connection.activity.busy() { self.ticks + 1 } else { 0 };
+        self.ticks > 2
+    }
+}
+
+/// Asks again whether the link may do what it does. `true`: no more.
+async fn revoked(own: &Connections, connection: &Connection) -> bool {
+    let before = connection.standing.load_full();
+    let now =
+        own.authorizer.reconsider(connection.link_id, &connection.sni, &before).await;
+    match now {
+        None => false,
+        Some(standing) => {
+            let refused = standing.is_err();
+            connection.standing.store(Arc::new(standing));
+            refused
+        }
+    }
+}
+
+/// Resolves when nothing has moved for `limit`.
+async fn stalled(connection: &Connection, limit: Duration) {
+    loop {
+        let silence = connection.activity.silence();
+        if silence >= limit {
+            return;
+        }
+        tokio::time::sleep(limit.saturating_sub(silence).max(TICK_MIN)).await;
+    }
+}
+
+fn ending(result: hyper::Result<()>, reason: Option<Option<Ending>>) -> Ending {
+    match (result, reason.flatten()) {
+        (_, Some(reason)) => reason,
+        (Ok(()), None) => Ending::Closed,
+        (Err(error), None) if error.is_parse() => {
+            tracing::debug!(%error, "malformed HTTP");
+            Ending::ProtocolError
+        }
+        (Err(error), None) => {
+            tracing::debug!(%error, "connection broke");
+            Ending::ClientBroke
+        }
+    }
+}
+
+// Limit: hyper reads a body in pieces of at most this; twice a TLS record keeps copies few.
+const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
+// Limit: what one client connection may make us hold of uploads: 1 MiB, a quarter of it per stream.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+// Limit: what one stream may hold of an answer that its client reads slowly.
+const HTTP2_SEND_BUFFER_BYTES: usize = 256 * 1024;
+// Ticks are for bounds of seconds; more often would only cost.
+const TICK_MIN: Duration = Duration::from_millis(50);

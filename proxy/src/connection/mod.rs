@@ -1,0 +1,184 @@
+//! The path of a connection: accept → proxy_header → client_hello → authorize → handshake → http.
+//!
+//! Each stage is a file, takes the value of the stage before, and gives the value of the stage after; only
+//! [`serve`] knows the order. Whatever way a connection ends, it ends here, with one [`Ending`], counted and
+//! (where it was refused) logged.
+
+pub mod accept;
+pub mod authorize;
+pub mod client_hello;
+pub mod framing;
+pub mod handshake;
+pub mod http;
+pub mod proxy_header;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postern_api::{HostName, LinkId};
+use tokio::sync::watch;
+use tokio::time::timeout_at;
+
+use crate::access_log::{AccessLog, ConnectionRecord};
+use crate::connection::accept::Accepted;
+use crate::connection::authorize::Authorizer;
+use crate::connection::client_hello::Greeted;
+use crate::connection::proxy_header::{Announced, Caller};
+use crate::credentials::Credentials;
+use crate::metrics::Metrics;
+use crate::outcome::{Answer, Ending, Refusal};
+use crate::probe::Health;
+use crate::read_ahead::ReadAhead;
+use crate::request::Requests;
+
+/// Bounds of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// HTTP's.
+    pub http: http::Options,
+    /// The PROXY header's.
+    pub proxy_header: proxy_header::Options,
+    /// From the end of the PROXY header to the end of the TLS handshake, authorization included.
+    pub tls_timeout: Duration,
+    /// Whether a link that is refused gets a TLS alert instead of an HTTP answer.
+    pub refuse_by_alert: bool,
+}
+
+/// What the stages of a connection use. One for each worker thread.
+pub struct Connections {
+    /// The bounds.
+    pub options: Options,
+    /// Certificates towards clients.
+    pub credentials: Arc<Credentials>,
+    /// Who may reach what.
+    pub authorizer: Arc<Authorizer>,
+    /// What handles requests.
+    pub requests: Arc<Requests>,
+    /// The answer to probes.
+    pub health: Arc<Health>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// One line for each refused connection.
+    pub access_log: AccessLog,
+}
+
+/// Serves one connection to its end.
+pub async fn serve(own: &Connections, accepted: Accepted, drain: watch::Receiver<bool>) {
+    let options = own.options;
+    let mut story = Story::new(accepted.source, accepted.opened);
+    let ending = match proxy_header::read(accepted, options.proxy_header).await {
+        Err(failed) if failed.silent => Ending::Closed,
+        Err(failed) => Ending::Refused(failed.refusal),
+        Ok(announced) => {
+            story.client = Some(announced.client);
+            match announced.caller {
+                Caller::Probe => own.health.serve_on_data_port(announced, &own.credentials, options.tls_timeout).await,
+                Caller::Link(link_id) => {
+                    story.link_id = Some(link_id);
+                    serve_client(own, announced, link_id, drain, &mut story).await
+                }
+            }
+        }
+    };
+    story.end(own, ending);
+}
+
+/// What is known of a connection, for the one line that tells how it ended.
+struct Story {
+    source: SocketAddr,
+    opened: Instant,
+    client: Option<SocketAddr>,
+    link_id: Option<LinkId>,
+    sni: Option<HostName>,
+}
+
+impl Story {
+    fn new(source: SocketAddr, opened: Instant) -> Self {
+        Self { source, opened, client: None, link_id: None, sni: None }
+    }
+
+    fn end(&self, own: &Connections, ending: Ending) {
+        own.metrics.connection_ended(ending);
+        if let Ending::Refused(refusal) = ending {
+            own.metrics.refused(refusal);
+        }
+        let loggable = matches!(
+            ending,
+            Ending::Refused(_) | Ending::HandshakeFailed | Ending::HandshakeLate | Ending::ProtocolError
+        );
+        if loggable {
+            own.access_log.connection(&ConnectionRecord {
+                source: self.source,
+                client: self.client,
+                link_id: self.link_id,
+                sni: self.sni.as_ref().map(HostName::as_str),
+                ending,
+                duration: self.opened.elapsed(),
+            });
+        }
+    }
+}
+
+async fn serve_client(
+    own: &Connections,
+    announced: Announced,
+    link_id: LinkId,
+    drain: watch::Receiver<bool>,
+    story: &mut Story,
+) -> Ending {
+    let deadline = tokio::time::Instant::now() + own.options.tls_timeout;
+    match timeout_at(deadline, secure(own, announced, link_id, story)).await {
+        Ok(Ok(secured)) => {
+            own.metrics.handshake(secured.tls_version(), secured.resumed(), secured.handshake);
+            http::serve(own, secured, drain).await
+        }
+        Ok(Err(ending)) => ending,
+        Err(_) => Ending::HandshakeLate,
+    }
+}
+
+async fn secure(
+    own: &Connections,
+    announced: Announced,
+    link_id: LinkId,
+    story: &mut Story,
+) -> Result<handshake::Secured, Ending> {
+    let Announced { socket, source, client, opened, seat, .. } = announced;
+    let caller = client_hello::Caller { link_id, client, source, opened, seat };
+    let greeted =
+        match client_hello::read(ReadAhead::new(socket), caller, &own.credentials.server()).await {
+            Ok(greeted) => greeted,
+            Err(failed) => {
+                story.sni = failed.sni;
+                let silent = failed.silent;
+                return Err(if silent { Ending::Closed } else { Ending::Refused(failed.refusal) });
+            }
+        };
+    story.sni = Some(greeted.sni.clone());
+    let started = Instant::now();
+    let standing = own.authorizer.authorize(link_id, &greeted.sni).await;
+    let took = started.elapsed();
+    if let Err(refusal) = standing
+        && own.options.refuse_by_alert
+        && by_alert(refusal)
+    {
+        return Err(refuse_by_alert(greeted, refusal).await);
+    }
+    handshake::finish(greeted, standing, took).await.map_err(|error| {
+        tracing::debug!(%client, %link_id, %error, "TLS handshake failed");
+        Ending::HandshakeFailed
+    })
+}
+
+/// Whether the option `refuse = "alert"` applies: to a definite no, not to an outage of ours.
+fn by_alert(refusal: Refusal) -> bool {
+    matches!(refusal, Refusal::LinkUnknown | Refusal::LinkNotApproved)
+}
+
+async fn refuse_by_alert(mut greeted: Greeted, refusal: Refusal) -> Ending {
+    debug_assert!(matches!(refusal.answer(), Answer::Status { .. }));
+    let io = &mut greeted.start.io;
+    client_hello::send_alert(io, crate::outcome::ALERT_ACCESS_DENIED).await;
+    Ending::Refused(refusal)
+}

@@ -1,0 +1,145 @@
+//! Arguments and exit codes: 0 fine, 1 it failed while running, 2 the arguments or the configuration are wrong.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use postern::config::Config;
+use postern_api::{HostName, LinkId};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The data plane of a private-link service.
+#[derive(Parser)]
+#[command(name = "postern", version, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until told to stop (SIGTERM and SIGQUIT drain, SIGINT stops at once).
+    #[command(after_help = EXIT_CODES)]
+    Run(File),
+    /// Prove the configuration and what it refers to, then exit.
+    #[command(after_help = EXIT_CODES, short_flag = 't')]
+    Check(File),
+    /// Say what would happen to a request, and why.
+    #[command(after_help = EXIT_CODES)]
+    Explain(Question),
+    /// Print every option with its default and what it does, as TOML.
+    Defaults,
+    /// Print every metric with its type, labels and meaning, as Markdown.
+    Metrics,
+    /// Print the version.
+    Version,
+}
+
+#[derive(Args)]
+struct File {
+    /// The configuration file. POSTERN_* variables override it.
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+}
+
+#[derive(Args)]
+struct Question {
+    #[command(flatten)]
+    file: File,
+    /// The private endpoint's link id, as Azure Resource Manager prints it.
+    #[arg(long, value_name = "N")]
+    link_id: LinkId,
+    /// The server name in the TLS `ClientHello`.
+    #[arg(long, value_name = "NAME")]
+    sni: HostName,
+    /// The Host or :authority of the request [default: the server name].
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const DEFAULT_PATH: &str = "/etc/postern/postern.toml";
+const EXIT_CODES: &str =
+    "Exit codes: 0 fine; 1 failed while running; 2 the arguments or the configuration are wrong.";
+
+/// Why the process ends with a failure.
+enum Failure {
+    /// Exit code 1.
+    Running(String),
+    /// Exit code 2.
+    Configuration(String),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(file) => run(&file),
+        Command::Check(file) => check(&file),
+        Command::Explain(question) => explain(&question),
+        Command::Defaults => print(&Config::print_defaults()),
+        Command::Metrics => print(&postern::metrics::print_documentation()),
+        Command::Version => print(concat!(
+            env!("CARGO_PKG_NAME"),
+            " ",
+            env!("CARGO_PKG_VERSION"),
+            "\n"
+        )),
+    };
+    let (text, code) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Running(text)) => (text, 1),
+        Err(Failure::Configuration(text)) => (text, 2),
+    };
+    // Where standard error is closed, the exit code says it alone.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+    ExitCode::from(code)
+}
+
+fn run(file: &File) -> Result<(), Failure> {
+    postern::server::run(load(file)?).map_err(Failure::Running)
+}
+
+fn check(file: &File) -> Result<(), Failure> {
+    let config = load(file)?;
+    postern::server::check(&config).map_err(Failure::Configuration)?;
+    print(&format!("{}: ok\n", file.config.display()))
+}
+
+fn explain(question: &Question) -> Result<(), Failure> {
+    let config = load(&question.file)?;
+    let host = question.host.as_deref().unwrap_or(question.sni.as_str());
+    let explanation = postern::server::explain(&config, question.link_id, &question.sni, host)
+        .map_err(Failure::Running)?;
+    if question.json {
+        let json = serde_json::to_string_pretty(&explanation)
+            .map_err(|error| Failure::Running(error.to_string()))?;
+        print(&format!("{json}\n"))
+    } else {
+        print(&explanation.to_string())
+    }
+}
+
+fn load(file: &File) -> Result<Config, Failure> {
+    // What is not UTF-8 is kept, so that it is an error where it is one of ours.
+    let env = std::env::vars_os().map(|(name, value)| {
+        (
+            name.to_string_lossy().into_owned(),
+            value.to_string_lossy().into_owned(),
+        )
+    });
+    Config::load(&file.config, env).map_err(|error| {
+        let why =
+            std::error::Error::source(&error).map_or_else(String::new, |why| format!(": {why}"));
+        Failure::Configuration(format!("{error}{why}"))
+    })
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| Failure::Running(format!("standard output: {error}")))
+}

@@ -1,0 +1,367 @@
+//! Metrics, in the Prometheus text format.
+//!
+//! Promises that counting an event is a few atomic additions: every label is resolved at start, and nothing is
+//! looked up or allocated later. Methods are named after what happened.
+//! Never has a link id, a host, an account or an address as a label.
+//!
+//! Invariant: what [`Metrics::render`] shows is exactly the table, each metric with its help.
+
+mod families;
+mod labels;
+mod process;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+
+use self::families::{By, ByReason, ByTwo, Maker, refusals};
+pub use self::labels::{
+    ConnectOutcome, CredentialUse, LookupOutcome, Protocol, ReloadOutcome, Reused, StatusClass,
+    TlsVersion, UpstreamGeneration,
+};
+use self::process::Process;
+use crate::access_log::AccessLog;
+use crate::config::Mode;
+use crate::outcome::{Blame, Ending, Refusal};
+
+/// Every metric of the process.
+pub struct Metrics {
+    registry: Registry,
+    ready: IntGauge,
+    draining: IntGauge,
+    accept_errors: IntCounter,
+    connections_open: IntGauge,
+    connections_accepted: IntCounter,
+    connections: ByReason<(&'static str, Blame)>,
+    refusals: ByReason<Refusal>,
+    would_refuse: ByReason<Refusal>,
+    handshakes: ByTwo<TlsVersion, Reused>,
+    handshake_duration: Histogram,
+    requests: ByTwo<Protocol, StatusClass>,
+    request_duration: By<Protocol, Histogram>,
+    requests_in_flight: IntGauge,
+    request_body_bytes: IntCounter,
+    response_body_bytes: IntCounter,
+    upgrades: IntCounter,
+    upstream_connections: By<UpstreamGeneration, IntGauge>,
+    upstream_connects: By<ConnectOutcome, IntCounter>,
+    upstream_requests: ByTwo<Protocol, Reused>,
+    upstream_retries: IntCounter,
+    upstream_duration: Histogram,
+    route_lookups: By<LookupOutcome, IntCounter>,
+    route_cache_entries: IntGauge,
+    routes_generation: IntGauge,
+    routes_reload: By<ReloadOutcome, IntCounter>,
+    credential_not_after: By<CredentialUse, IntGauge>,
+    credential_generation: By<CredentialUse, IntGauge>,
+    credential_refusals: IntCounterVec,
+    credential_last_success: By<CredentialUse, IntGauge>,
+    sampled: Mutex<Sampled>,
+}
+
+/// What is read when metrics are asked for.
+struct Sampled {
+    access_log: AccessLog,
+    dropped: IntCounter,
+    write_errors: IntCounter,
+    process: Process,
+}
+
+/// The metrics could not be made: a mistake in this module, which shows at start.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// A name is not in the table, or there with another type.
+    #[error("the metric {0} is not in the table with this type")]
+    NotInTable(&'static str),
+    /// The metrics library refuses a name, a label, or a second metric of the same name.
+    #[error("a metric cannot be made")]
+    Library(#[from] prometheus::Error),
+}
+
+/// `Content-Type` of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// Every metric with its type, labels and meaning, as Markdown.
+pub fn print_documentation() -> String {
+    table::print()
+}
+
+impl Metrics {
+    /// All metrics at 0. The access log's own counts are read from it when metrics are asked for.
+    pub fn new(mode: Mode, access_log: AccessLog) -> Result<Self, MetricsError> {
+        let maker = Maker::new();
+        maker
+            .gauges("postern_build_info")?
+            .get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?
+            .set(1);
+        let modes = maker.gauges("postern_mode")?;
+        for each in Mode::ALL {
+            modes
+                .get_metric_with_label_values(&[each.label()])?
+                .set(i64::from(each == mode));
+        }
+        let endings = maker.counters("postern_connections_total")?;
+        let would_refuse = maker.counters("postern_would_refuse_total")?;
+        Ok(Self {
+            ready: maker.gauge("postern_ready")?,
+            draining: maker.gauge("postern_draining")?,
+            accept_errors: maker.counter("postern_accept_errors_total")?,
+            connections_open: maker.gauge("postern_connections_open")?,
+            connections_accepted: maker.counter("postern_connections_accepted_total")?,
+            connections: ByReason::new(all_endings(), |(ending, blame)| {
+                endings.get_metric_with_label_values(&[*ending, blame.label()])
+            })?,
+            refusals: refusals(&maker.counters("postern_refusals_total")?)?,
+            would_refuse: ByReason::new(Refusal::all(), |refusal| {
+                would_refuse.get_metric_with_label_values(&[refusal.label()])
+            })?,
+            handshakes: maker.counters_by_two("postern_handshakes_total")?,
+            handshake_duration: maker.histogram("postern_handshake_duration_seconds")?,
+            requests: maker.counters_by_two("postern_requests_total")?,
+            request_duration: maker.histograms("postern_request_duration_seconds")?,
+            requests_in_flight: maker.gauge("postern_requests_in_flight")?,
+            request_body_bytes: maker.counter("postern_request_body_bytes_total")?,
+            response_body_bytes: maker.counter("postern_response_body_bytes_total")?,
+            upgrades: maker.counter("postern_upgrades_total")?,
+            upstream_connections: maker.gauges_by("postern_upstream_connections")?,
+            upstream_connects: maker.counters_by("postern_upstream_connects_total")?,
+            upstream_requests: maker.counters_by_two("postern_upstream_requests_total")?,
+            upstream_retries: maker.counter("postern_upstream_retries_total")?,
+            upstream_duration: maker.histogram("postern_upstream_duration_seconds")?,
+            route_lookups: maker.counters_by("postern_route_lookups_total")?,
+            route_cache_entries: maker.gauge("postern_route_cache_entries")?,
+            routes_generation: maker.gauge("postern_routes_generation")?,
+            routes_reload: maker.counters_by("postern_routes_reload_total")?,
+            credential_not_after: maker.gauges_by("postern_credential_not_after_seconds")?,
+            credential_generation: maker.gauges_by("postern_credential_generation")?,
+            credential_refusals: maker.counters("postern_credential_refusals_total")?,
+            credential_last_success: maker.gauges_by("postern_credential_last_success_seconds")?,
+            sampled: Mutex::new(Sampled::new(&maker, access_log)?),
+            registry: maker.finish(),
+        })
+    }
+
+    /// Everything, in the Prometheus text format (version 0.0.4).
+    pub fn render(&self) -> Result<String, MetricsError> {
+        self.sampled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .sample();
+        Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
+    }
+
+    /// The probes are told that this process is ready, or is not.
+    pub fn ready(&self, ready: bool) {
+        self.ready.set(i64::from(ready));
+    }
+
+    /// The drain has begun.
+    pub fn draining(&self) {
+        self.draining.set(1);
+    }
+
+    /// A connection could not be accepted.
+    pub fn accept_failed(&self) {
+        self.accept_errors.inc();
+    }
+
+    /// A client connection was accepted. Each is followed by one [`Metrics::connection_ended`].
+    pub fn connection_accepted(&self) {
+        self.connections_accepted.inc();
+        self.connections_open.inc();
+    }
+
+    /// A client connection ended. A refusal that ended it is counted here too.
+    pub fn connection_ended(&self, ending: Ending) {
+        self.connections_open.dec();
+        self.connections.count(&(ending.label(), ending.blame()));
+        if let Ending::Refused(refusal) = ending {
+            self.refused(refusal);
+        }
+    }
+
+    /// Client connections that are open.
+    pub fn connections_open(&self) -> i64 {
+        self.connections_open.get()
+    }
+
+    /// A request was refused. Connections are counted by [`Metrics::connection_ended`].
+    pub fn refused(&self, refusal: Refusal) {
+        self.refusals.count(&refusal);
+    }
+
+    /// Another mode would have refused.
+    pub fn would_refuse(&self, refusal: Refusal) {
+        self.would_refuse.count(&refusal);
+    }
+
+    /// A TLS handshake with a client succeeded.
+    pub fn handshake_ended(&self, version: TlsVersion, resumed: bool, duration: Duration) {
+        self.handshakes.at(version, resumed.into()).inc();
+        self.handshake_duration.observe(duration.as_secs_f64());
+    }
+
+    /// A request head is whole. Each is followed by one [`Metrics::request_ended`].
+    pub fn request_began(&self) {
+        self.requests_in_flight.inc();
+    }
+
+    /// An exchange ended, with the status that the client got, if any.
+    pub fn request_ended(
+        &self,
+        protocol: Protocol,
+        status: Option<StatusCode>,
+        duration: Duration,
+    ) {
+        self.requests_in_flight.dec();
+        self.requests.at(protocol, StatusClass::of(status)).inc();
+        self.request_duration
+            .at(protocol)
+            .observe(duration.as_secs_f64());
+    }
+
+    /// Requests that are being answered.
+    pub fn requests_in_flight(&self) -> i64 {
+        self.requests_in_flight.get()
+    }
+
+    /// Bytes of bodies passed: from the client, and to it.
+    pub fn body_bytes(&self, request: u64, response: u64) {
+        self.request_body_bytes.inc_by(request);
+        self.response_body_bytes.inc_by(response);
+    }
+
+    /// A request became a tunnel.
+    pub fn upgraded(&self) {
+        self.upgrades.inc();
+    }
+
+    /// An attempt to connect to the ingress ended. One that connected is open from now on, of the current
+    /// generation, until [`Metrics::upstream_closed`].
+    pub fn upstream_connect_ended(&self, outcome: ConnectOutcome) {
+        self.upstream_connects.at(outcome).inc();
+        if outcome == ConnectOutcome::Connected {
+            self.upstream_connections
+                .at(UpstreamGeneration::Current)
+                .inc();
+        }
+    }
+
+    /// A connection to the ingress that was of the current generation is not any more.
+    pub fn upstream_superseded(&self) {
+        self.upstream_connections
+            .at(UpstreamGeneration::Current)
+            .dec();
+        self.upstream_connections
+            .at(UpstreamGeneration::Previous)
+            .inc();
+    }
+
+    /// A connection to the ingress closed.
+    pub fn upstream_closed(&self, generation: UpstreamGeneration) {
+        self.upstream_connections.at(generation).dec();
+    }
+
+    /// A request was sent to the ingress.
+    pub fn upstream_request(&self, protocol: Protocol, reused: bool) {
+        self.upstream_requests.at(protocol, reused.into()).inc();
+    }
+
+    /// A request is sent to the ingress once more.
+    pub fn upstream_retried(&self) {
+        self.upstream_retries.inc();
+    }
+
+    /// The head of the ingress's answer came, so long after the request was sent.
+    pub fn upstream_answered(&self, duration: Duration) {
+        self.upstream_duration.observe(duration.as_secs_f64());
+    }
+
+    /// A lookup was answered.
+    pub fn route_lookup(&self, outcome: LookupOutcome) {
+        self.route_lookups.at(outcome).inc();
+    }
+
+    /// So many answers are cached.
+    pub fn route_cache_entries(&self, entries: u64) {
+        self.route_cache_entries
+            .set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// Changed routes are in use; they are version `generation`.
+    pub fn routes_loaded(&self, generation: u64) {
+        self.routes_reload.at(ReloadOutcome::Loaded).inc();
+        self.routes_generation
+            .set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+
+    /// Changed routes were refused.
+    pub fn routes_refused(&self) {
+        self.routes_reload.at(ReloadOutcome::Refused).inc();
+    }
+
+    /// Credentials were taken into use. `not_after` is in seconds since 1970.
+    pub fn credential_taken(&self, of: CredentialUse, generation: u64, not_after: i64) {
+        self.credential_generation
+            .at(of)
+            .set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.credential_not_after.at(of).set(not_after);
+    }
+
+    /// Credentials were looked at and are good, at `now` in seconds since 1970.
+    pub fn credential_checked(&self, of: CredentialUse, now: i64) {
+        self.credential_last_success.at(of).set(now);
+    }
+
+    /// New credentials were refused. `reason` is a word of a closed set, never text from outside.
+    pub fn credential_refused(&self, of: CredentialUse, reason: &'static str) {
+        use self::labels::Label as _;
+        if let Ok(counter) = self
+            .credential_refusals
+            .get_metric_with_label_values(&[of.word(), reason])
+        {
+            counter.inc();
+        }
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Each ending with each blame that it can have.
+fn all_endings() -> impl Iterator<Item = (&'static str, Blame)> {
+    Ending::ALL
+        .into_iter()
+        .chain(Refusal::all().map(Ending::Refused))
+        .map(|ending| (ending.label(), ending.blame()))
+}
+
+impl Sampled {
+    fn new(maker: &Maker, access_log: AccessLog) -> Result<Self, MetricsError> {
+        Ok(Self {
+            access_log,
+            dropped: maker.counter("postern_access_log_dropped_total")?,
+            write_errors: maker.counter("postern_access_log_write_errors_total")?,
+            process: Process::new(maker)?,
+        })
+    }
+
+    fn sample(&self) {
+        self.dropped
+            .inc_by(self.access_log.dropped().saturating_sub(self.dropped.get()));
+        self.write_errors.inc_by(
+            self.access_log
+                .write_errors()
+                .saturating_sub(self.write_errors.get()),
+        );
+        self.process.sample();
+    }
+}

@@ -1,0 +1,207 @@
+//! The closed sets that label values come from.
+
+use std::collections::BTreeSet;
+
+use crate::config::Mode;
+use crate::outcome::{Ending, Refusal};
+
+/// A closed set of label values, each with its place in an array of metrics.
+pub(super) trait Label: Copy + 'static {
+    /// Every value, in the order of [`Label::index`].
+    const VALUES: &'static [Self];
+    /// The word.
+    fn word(self) -> &'static str;
+    /// Its place in [`Label::VALUES`].
+    fn index(self) -> usize;
+}
+
+macro_rules! labels {
+    ($($(#[doc = $about:literal])+ pub enum $name:ident {
+        $($(#[doc = $doc:literal])+ $value:ident => $word:literal),+ $(,)?
+    })+) => {$(
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[doc = $doc])+ $value),+
+        }
+
+        impl Label for $name {
+            const VALUES: &'static [Self] = &[$(Self::$value),+];
+
+            fn word(self) -> &'static str {
+                match self {
+                    $(Self::$value => $word),+
+                }
+            }
+
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    )+};
+}
+
+labels! {
+    /// Which HTTP is spoken.
+    pub enum Protocol {
+        /// HTTP/1.1 or 1.0.
+        H1 => "h1",
+        /// HTTP/2.
+        H2 => "h2",
+    }
+
+    /// Which TLS is spoken.
+    pub enum TlsVersion {
+        /// TLS 1.2.
+        Tls12 => "TLSv1.2",
+        /// TLS 1.3.
+        Tls13 => "TLSv1.3",
+    }
+
+    /// The class of an HTTP status.
+    pub enum StatusClass {
+        /// There was no answer.
+        None => "none",
+        /// 100 to 199: the request became a tunnel.
+        Informational => "1xx",
+        /// 200 to 299.
+        Success => "2xx",
+        /// 300 to 399.
+        Redirection => "3xx",
+        /// 400 to 499.
+        ClientError => "4xx",
+        /// 500 and more.
+        ServerError => "5xx",
+    }
+
+    /// Whether a thing was used before.
+    pub enum Reused {
+        /// It is new.
+        No => "false",
+        /// It was.
+        Yes => "true",
+    }
+
+    /// Whether a connection to the ingress was made with the client certificate that is in use now.
+    pub enum UpstreamGeneration {
+        /// It was.
+        Current => "current",
+        /// It was made with one before.
+        Previous => "previous",
+    }
+
+    /// How an attempt to connect to the ingress ended.
+    pub enum ConnectOutcome {
+        /// Connected, with TLS.
+        Connected => "connected",
+        /// TCP failed.
+        TcpFailed => "tcp_failed",
+        /// TLS failed: a certificate was refused, on either side, or TLS was not spoken.
+        TlsFailed => "tls_failed",
+        /// It took too long.
+        TimedOut => "timed_out",
+    }
+
+    /// What the route cache had for a lookup.
+    pub enum LookupOutcome {
+        /// A fresh answer.
+        Hit => "hit",
+        /// An old answer, which is refreshed meanwhile or the source fails.
+        Stale => "stale",
+        /// Nothing; the source was asked.
+        Miss => "miss",
+        /// A fresh "not found".
+        Negative => "negative",
+        /// Nothing usable, and the source failed.
+        Error => "error",
+        /// Nothing, but the source was being asked already.
+        Coalesced => "coalesced",
+    }
+
+    /// How an attempt to load changed routes ended.
+    pub enum ReloadOutcome {
+        /// They are in use.
+        Loaded => "loaded",
+        /// They were refused; the old ones stay in use.
+        Refused => "refused",
+    }
+
+    /// What credentials are for.
+    pub enum CredentialUse {
+        /// Our certificates towards clients.
+        Server => "server",
+        /// Our certificate towards the ingress.
+        Client => "client",
+        /// The certificate authorities of the ingress.
+        Trust => "trust",
+    }
+}
+
+impl StatusClass {
+    /// The class of a status, if there was one.
+    pub const fn of(status: Option<http::StatusCode>) -> Self {
+        match status {
+            None => Self::None,
+            Some(status) => match status.as_u16() {
+                0..200 => Self::Informational,
+                200..300 => Self::Success,
+                300..400 => Self::Redirection,
+                400..500 => Self::ClientError,
+                500.. => Self::ServerError,
+            },
+        }
+    }
+}
+
+impl From<bool> for Reused {
+    fn from(reused: bool) -> Self {
+        if reused { Self::Yes } else { Self::No }
+    }
+}
+
+/// The words of one set.
+pub(super) fn words<L: Label>() -> Vec<&'static str> {
+    L::VALUES.iter().map(|value| value.word()).collect()
+}
+
+/// Where each label stands, and its values.
+pub(super) fn documented() -> Vec<(&'static str, Vec<&'static str>)> {
+    let blames: BTreeSet<_> = Refusal::all()
+        .map(|refusal| refusal.blame().label())
+        .collect();
+    let endings = Ending::ALL
+        .into_iter()
+        .map(Ending::label)
+        .chain(["refused"])
+        .collect();
+    vec![
+        ("`mode`", Mode::ALL.into_iter().map(Mode::label).collect()),
+        ("`blame`", blames.into_iter().collect()),
+        ("`ending` of `postern_connections_total`", endings),
+        (
+            "`reason` of refusals",
+            Refusal::all().map(Refusal::label).collect(),
+        ),
+        ("`protocol`", words::<Protocol>()),
+        ("`status`", words::<StatusClass>()),
+        (
+            "`version` of `postern_handshakes_total`",
+            words::<TlsVersion>(),
+        ),
+        ("`resumed`, `reused`", words::<Reused>()),
+        ("`generation`", words::<UpstreamGeneration>()),
+        (
+            "`outcome` of `postern_upstream_connects_total`",
+            words::<ConnectOutcome>(),
+        ),
+        (
+            "`outcome` of `postern_route_lookups_total`",
+            words::<LookupOutcome>(),
+        ),
+        (
+            "`outcome` of `postern_routes_reload_total`",
+            words::<ReloadOutcome>(),
+        ),
+        ("`use`", words::<CredentialUse>()),
+    ]
+}

@@ -1,0 +1,125 @@
+//! The one table of metrics: name, type, labels, help.
+//!
+//! Promises that a metric which is not in the table does not exist. `postern metrics` prints it, and
+//! deploy/METRICS.md is that print. Label values are closed sets; never a link id, a host or an account.
+
+use std::fmt::Write as _;
+
+/// How a metric's value behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations in buckets of seconds.
+    Histogram,
+}
+
+/// One metric.
+#[derive(Debug)]
+pub(super) struct Metric {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) labels: &'static [&'static str],
+    pub(super) help: &'static str,
+}
+
+macro_rules! table {
+    ($($kind:ident $name:ident $([$($label:ident),+])? $help:literal)+) => {
+        pub(super) const TABLE: &[Metric] = &[$(
+            Metric {
+                name: stringify!($name),
+                kind: Kind::$kind,
+                labels: &[$($(stringify!($label)),+)?],
+                help: $help,
+            }
+        ),+];
+    };
+}
+
+table! {
+    Gauge     postern_build_info[version]                       "Always 1; the label says which version runs."
+    Gauge     postern_mode[mode]                                "1 for the enforcement mode that is in force, 0 for the others."
+    Gauge     postern_ready                                     "1 while the probes are told that this process is ready."
+    Gauge     postern_draining                                  "1 while this process drains."
+
+    Counter   postern_accept_errors_total                       "Failures to accept a connection, such as running out of file descriptors."
+    Gauge     postern_connections_open                          "Client connections that are open."
+    Counter   postern_connections_accepted_total                "Client connections that were accepted."
+    Counter   postern_connections_total[ending, blame]          "Client connections that ended, by how, and by who has to act when it is often."
+    Counter   postern_refusals_total[reason, blame]             "Connections and requests that were refused, by reason, and by who has to act."
+    Counter   postern_would_refuse_total[reason]                "Connections and requests that another mode would have refused."
+    Counter   postern_handshakes_total[version, resumed]        "TLS handshakes with clients that succeeded."
+    Histogram postern_handshake_duration_seconds                "Time of a TLS handshake with a client, authorization included."
+
+    Counter   postern_requests_total[protocol, status]          "Requests that ended, by the client's protocol and the class of the status it got; `none` if it got none."
+    Histogram postern_request_duration_seconds[protocol]        "Time from the whole request head to the end of the answer."
+    Gauge     postern_requests_in_flight                        "Requests that are being answered."
+    Counter   postern_request_body_bytes_total                  "Bytes of request bodies."
+    Counter   postern_response_body_bytes_total                 "Bytes of response bodies."
+    Counter   postern_upgrades_total                            "Requests that became a tunnel, such as a WebSocket."
+
+    Gauge     postern_upstream_connections[generation]          "Open connections to the ingress, by whether they were made with the current client certificate."
+    Counter   postern_upstream_connects_total[outcome]          "Attempts to connect to the ingress."
+    Counter   postern_upstream_requests_total[protocol, reused] "Requests that were sent to the ingress, by protocol and by whether the connection had carried one before."
+    Counter   postern_upstream_retries_total                    "Requests that were sent to the ingress once more."
+    Histogram postern_upstream_duration_seconds                 "Time from sending a request to the ingress to the head of its answer."
+
+    Counter   postern_route_lookups_total[outcome]              "Account-routing lookups, by what the cache had for them."
+    Gauge     postern_route_cache_entries                       "Answers in the route cache."
+    Gauge     postern_routes_generation                         "Counts the versions of the routes that were loaded; 0 before the first."
+    Counter   postern_routes_reload_total[outcome]              "Attempts to load changed routes."
+
+    Gauge     postern_credential_not_after_seconds[use]         "When the certificate that is in use and expires first expires, in seconds since 1970."
+    Gauge     postern_credential_generation[use]                "Counts the generations of credentials that were taken into use; 0 before the first."
+    Counter   postern_credential_refusals_total[use, reason]    "New credentials that were refused; the last good ones stay in use."
+    Gauge     postern_credential_last_success_seconds[use]      "When credentials were last looked at and found good, in seconds since 1970."
+
+    Counter   postern_access_log_dropped_total                  "Access-log lines that were not written."
+    Counter   postern_access_log_write_errors_total             "Writes of the access log that failed."
+
+    Gauge     process_resident_memory_bytes                     "Resident memory."
+    Counter   process_cpu_seconds_total                         "User and system CPU time."
+    Gauge     process_open_fds                                  "Open file descriptors."
+    Gauge     process_max_fds                                   "File descriptors that may be open."
+    Gauge     process_threads                                   "Threads."
+    Gauge     process_start_time_seconds                        "When the process started, in seconds since 1970."
+}
+
+/// The table as a page of Markdown.
+pub(super) fn print() -> String {
+    // Writing to a `String` cannot fail.
+    let mut page = String::from(INTRODUCTION);
+    for Metric {
+        name,
+        kind,
+        labels,
+        help,
+    } in TABLE
+    {
+        let kind = format!("{kind:?}").to_lowercase();
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        let _ = writeln!(
+            page,
+            "| `{name}` | {kind} | {} | {help} |",
+            labels.join(", ")
+        );
+    }
+    page.push_str("\n## Values of the labels\n\n| label | values |\n|---|---|\n");
+    for (label, values) in super::labels::documented() {
+        let values: Vec<_> = values.iter().map(|value| format!("`{value}`")).collect();
+        let _ = writeln!(page, "| {label} | {} |", values.join(", "));
+    }
+    page
+}
+
+const INTRODUCTION: &str = "\
+# Metrics
+
+Served at `/metrics` of the admin listener, in the Prometheus text format. Written by `postern metrics`.
+A counter whose labels are a closed set starts at 0 for each of its values, so that `rate()` sees the first event.
+
+| name | type | labels | meaning |
+|---|---|---|---|
+";

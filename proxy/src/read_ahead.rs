@@ -1,0 +1,170 @@
+//! A read buffer under TLS that exists only while bytes pour in.
+//!
+//! rustls asks its transport for at most 4 KiB at a time, which makes sixteen system calls of a 64 KiB
+//! answer. [`ReadAhead`] notices that a read came back full, reads the next bytes in large chunks, and
+//! gives the buffer back as soon as the stream pauses. A small request costs nothing extra, and an idle
+//! connection holds no buffer.
+//!
+//! Never reads unless asked to; never reorders or drops a byte.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_read_buf;
+
+// Limit: four TLS records of 16 KiB, a quarter of a usual socket buffer.
+const CHUNK_BYTES: usize = 64 * 1024;
+// A read that fills this much of the caller's buffer says that more is waiting.
+const FULL_BYTES: usize = 4096;
+
+/// A stream whose reads are batched while it is busy.
+#[derive(Debug)]
+pub struct ReadAhead<T> {
+    io: T,
+    buffer: Vec<u8>,
+    start: usize,
+    busy: bool,
+}
+
+impl<T> ReadAhead<T> {
+    /// Wraps a stream. Allocates nothing.
+    pub fn new(io: T) -> Self {
+        Self { io, buffer: Vec::new(), start: 0, busy: false }
+    }
+
+    fn release(&mut self) {
+        self.buffer = Vec::new();
+        self.start = 0;
+        self.busy = false;
+    }
+}
+
+impl<T: AsyncRead + Unpin> ReadAhead<T> {
+    /// Waits for the next byte and tells it without taking it. `None` at the end of the stream.
+    pub async fn peek(&mut self) -> io::Result<Option<u8>> {
+        std::future::poll_fn(|cx| {
+            if self.start == self.buffer.len() {
+                self.buffer.reserve(FULL_BYTES);
+                ready!(self.poll_fill(cx))?;
+            }
+            Poll::Ready(Ok(self.buffer.get(self.start).copied()))
+        })
+        .await
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.buffer.clear();
+        self.start = 0;
+        poll_read_buf(Pin::new(&mut self.io), cx, &mut self.buffer)
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for ReadAhead<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.start == this.buffer.len() {
+            if !this.busy {
+                let before = out.filled().len();
+                ready!(Pin::new(&mut this.io).poll_read(cx, out))?;
+                let filled = out.filled().len() - before;
+                this.busy = out.remaining() == 0 && filled >= FULL_BYTES;
+                return Poll::Ready(Ok(()));
+            }
+            this.buffer.reserve_exact(CHUNK_BYTES);
+            match this.poll_fill(cx) {
+                Poll::Ready(read) => this.busy = read? == CHUNK_BYTES,
+                Poll::Pending => {
+                    this.release();
+                    return Poll::Pending;
+                }
+            }
+        }
+        let have = &this.buffer[this.start..];
+        let take = have.len().min(out.remaining());
+        out.put_slice(&have[..take]);
+        this.start += take;
+        if this.start == this.buffer.len() && !this.busy {
+            this.release();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for ReadAhead<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_byte_arrives_in_order_and_the_buffer_is_given_back() {
+        let sent: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+        let (mut near, far) = tokio::io::duplex(100_000);
+        let mut far = ReadAhead::new(far);
+        let expected = sent.clone();
+        let writer = tokio::spawn(async move { near.write_all(&sent).await.map(|()| near) });
+        let mut got = vec![0; expected.len()];
+        for piece in got.chunks_mut(4096) {
+            far.read_exact(piece).await.unwrap();
+        }
+        assert_eq!(got, expected);
+        let near = writer.await.unwrap().unwrap();
+        let idle = std::future::poll_fn(|cx| {
+            let mut bytes = [0; 4096];
+            Poll::Ready(Pin::new(&mut far).poll_read(cx, &mut ReadBuf::new(&mut bytes)).is_pending())
+        });
+        assert!(idle.await);
+        assert_eq!(far.buffer.capacity(), 0);
+        drop(near);
+        assert_eq!(far.read(&mut [0; 16]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_peeked_byte_is_still_there() {
+        let (mut near, far) = tokio::io::duplex(64);
+        let mut far = ReadAhead::new(far);
+        near.write_all(b"hello").await.unwrap();
+        assert_eq!(far.peek().await.unwrap(), Some(b'h'));
+        let mut got = [0; 5];
+        far.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"hello");
+        drop(near);
+        assert_eq!(far.peek().await.unwrap(), None);
+    }
+}

@@ -1,0 +1,256 @@
+//! Admission of a request: is it well framed, for the host of its connection, within its limits?
+//!
+//! Invariant: an [`Admitted`] request names exactly the host of its permit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderValue, Method, Version};
+use postern_api::HostName;
+
+use crate::connection::authorize::Permit;
+use crate::connection::http::Connection;
+use crate::outcome::Refusal;
+use crate::request::Requests;
+use crate::request::exchange::Exchange;
+
+/// A request that may be forwarded.
+pub struct Admitted {
+    /// What allows it.
+    pub permit: Arc<Permit>,
+    /// Host or `:authority`, as the client sent it.
+    pub authority: HeaderValue,
+    /// Its place among the requests in flight.
+    pub slot: Slot,
+}
+
+/// Judges a request head.
+pub async fn admit(
+    requests: &Requests,
+    connection: &Connection,
+    parts: &Parts,
+    exchange: &mut Exchange,
+) -> Result<Admitted, Refusal> {
+    // The authority first, so that the log line of whatever refusal has it.
+    let authority = authority(parts);
+    if let Ok(authority) = &authority {
+        exchange.named(authority.value.clone());
+    }
+    if connection.born_draining {
+        return Err(Refusal::Draining);
+    }
+    let slot = requests.load.enter().ok_or(Refusal::Overloaded)?;
+    let permit = Arc::clone((**connection.standing.load()).as_ref().map_err(|refusal| *refusal)?);
+    exchange.permitted(Arc::clone(&permit));
+    if connection.framing.as_ref().is_some_and(|framing| framing.doubtful()) {
+        return Err(Refusal::BadRequest);
+    }
+    well_framed(parts)?;
+    let authority = authority?;
+    if !permit.host().matches(authority.host.as_bytes()) {
+        return Err(other_host(requests, connection, authority.host).await);
+    }
+    if permit.customer_key_lost() {
+        return Err(Refusal::CustomerKey);
+    }
+    if !permit.limits().admit() {
+        return Err(Refusal::RateLimited);
+    }
+    Ok(Admitted { permit, authority: authority.value, slot })
+}
+
+async fn other_host(requests: &Requests, connection: &Connection, host: &str) -> Refusal {
+    let Ok(other) = HostName::parse(host) else { return Refusal::HostNotPermitted };
+    let same_certificate = requests.credentials.same_certificate(&connection.sni, &other);
+    requests.authorizer.judge_other_host(connection.link_id, &other, same_certificate).await
+}
+
+struct Named<'a> {
+    value: HeaderValue,
+    host: &'a str,
+}
+
+/// The one authority of a request.
+///
+/// "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a
+/// Host header field and to any request message that contains more than one Host header field line or a Host
+/// header field with an invalid field value." (RFC 9112 section 3.2). A target in absolute form and
+/// `:authority` count as well, and must not say otherwise (RFC 9112 section 3.2.2; RFC 9113 section 8.3.1).
+fn authority(parts: &Parts) -> Result<Named<'_>, Refusal> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let header = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Refusal::BadRequest);
+    }
+    let target = parts.uri.authority().map(Authority::as_str);
+    let value = match (header, target) {
+        (Some(header), None) => header.clone(),
+        (Some(header), Some(target)) if header.as_bytes().eq_ignore_ascii_case(target.as_bytes()) => {
+            header.clone()
+        }
+        (None, Some(target)) if parts.version == Version::HTTP_2 => {
+            HeaderValue::from_str(target).map_err(|_| Refusal::BadRequest)?
+        }
+        _ => return Err(Refusal::BadRequest),
+    };
+    let text = header.map_or(target, |header| header.to_str().ok()).ok_or(Refusal::BadRequest)?;
+    let host = split_port(text).ok_or(Refusal::BadRequest)?;
+    Ok(Named { value, host })
+}
+
+/// The host of `host[:port]`. `None` if it is not of that form: user information, an empty host, a port that
+/// is no number.
+fn split_port(text: &str) -> Option<&str> {
+    // The parser of the `http` crate accepts what RFC 3986 does; the rest of the rules are ours.
+    let authority: Authority = text.parse().ok()?;
+    if text.contains('@') || authority.host().is_empty() {
+        return None;
+    }
+    let rest = text.strip_prefix(authority.host())?;
+    let port = match rest.strip_prefix(':') {
+        None if rest.is_empty() => None,
+        Some(port) => Some(port),
+        None => return None,
+    };
+    if port.is_some_and(|port| port.parse::<u16>().is_err() || port.starts_with('+')) {
+        return None;
+    }
+    Some(&text[..authority.host().len()])
+}
+
+/// Whether nothing about where this message ends could be read in two ways. What hyper refuses by itself never
+/// gets here; what it resolves quietly, [`crate::connection::framing`] sees.
+fn well_framed(parts: &Parts) -> Result<(), Refusal> {
+    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        // "A client MUST NOT send a request containing Transfer-Encoding unless it knows the server will handle
+        // HTTP/1.1 requests" (RFC 9112 section 6.1); another coding than chunked we cannot pass on.
+        let sound = chunked
+            && codings.next().is_none()
+            && parts.version == Version::HTTP_11
+            && !parts.headers.contains_key(CONTENT_LENGTH);
+        if !sound {
+            return Err(Refusal::BadRequest);
+        }
+    }
+    let extended_connect = parts.extensions.get::<hyper::ext::Protocol>().is_some();
+    if parts.method == Method::CONNECT && !extended_connect {
+        return Err(Refusal::BadRequest);
+    }
+    Ok(())
+}
+
+/// How many requests are in flight in the process, and how many may be.
+#[derive(Debug)]
+pub struct Load {
+    in_flight: AtomicUsize,
+    max: usize,
+}
+
+impl Load {
+    /// Room for `max` requests.
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { in_flight: AtomicUsize::new(0), max })
+    }
+
+    /// Requests in flight now.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn enter(self: &Arc<Self>) -> Option<Slot> {
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let slot = Slot(Arc::clone(self));
+        (before < self.max).then_some(slot)
+    }
+}
+
+/// One request's place, given back on drop.
+#[derive(Debug)]
+pub struct Slot(Arc<Load>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn parts(request: http::request::Builder) -> Parts {
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn host_of(request: http::request::Builder) -> Result<String, Refusal> {
+        authority(&parts(request)).map(|named| named.host.to_owned())
+    }
+
+    #[test]
+    fn one_host_with_or_without_a_port_is_the_authority() {
+        assert_eq!(host_of(Request::get("/").header(HOST, "a.example")), Ok("a.example".into()));
+        assert_eq!(host_of(Request::get("/").header(HOST, "a.example:8443")), Ok("a.example".into()));
+        assert_eq!(
+            host_of(Request::get("https://a.example/").header(HOST, "A.example")),
+            Ok("A.example".into())
+        );
+        let h2 = Request::get("https://a.example/").version(Version::HTTP_2);
+        assert_eq!(host_of(h2), Ok("a.example".into()));
+    }
+
+    #[test]
+    fn no_host_two_hosts_and_invalid_hosts_are_bad_requests() {
+        let bad = [
+            Request::get("/"),
+            Request::get("https://a.example/"),
+            Request::get("/").header(HOST, "a.example").header(HOST, "a.example"),
+            Request::get("https://a.example/").header(HOST, "b.example"),
+            Request::get("/").header(HOST, ""),
+            Request::get("/").header(HOST, "user@a.example"),
+            Request::get("/").header(HOST, "a.example:https"),
+            Request::get("/").header(HOST, "a.example:+443"),
+            Request::get("/").header(HOST, "a.example:99999"),
+            Request::get("/").header(HOST, "a.example, b.example"),
+            Request::get("/").header(HOST, "a.example/path"),
+            Request::get("/").header(HOST, "a.example:443:443"),
+        ];
+        for request in bad {
+            let shown = format!("{request:?}");
+            assert_eq!(host_of(request), Err(Refusal::BadRequest), "{shown}");
+        }
+    }
+
+    #[test]
+    fn doubtful_framing_is_a_bad_request() {
+        let sound = Request::post("/").header(TRANSFER_ENCODING, "chunked");
+        assert_eq!(well_framed(&parts(sound)), Ok(()));
+        let bad = [
+            Request::post("/").header(TRANSFER_ENCODING, "gzip, chunked"),
+            Request::post("/").header(TRANSFER_ENCODING, "chunked").header(TRANSFER_ENCODING, "chunked"),
+            Request::post("/").header(TRANSFER_ENCODING, "chunked").header(CONTENT_LENGTH, "3"),
+            Request::post("/").version(Version::HTTP_10).header(TRANSFER_ENCODING, "chunked"),
+            Request::builder().method(Method::CONNECT).uri("a.example:443"),
+        ];
+        for request in bad {
+            let shown = format!("{request:?}");
+            assert_eq!(well_framed(&parts(request)), Err(Refusal::BadRequest), "{shown}");
+        }
+    }
+
+    #[test]
+    fn load_is_bounded_and_comes_back() {
+        let load = Load::new(1);
+        let slot = load.enter().unwrap();
+        assert!(load.enter().is_none());
+        assert_eq!(load.in_flight(), 1);
+        drop(slot);
+        assert!(load.enter().is_some());
+    }
+}

@@ -1,0 +1,115 @@
+//! Forwarding: one request to one endpoint of the permit's cluster, and its answer back.
+//!
+//! A request is sent again, once, only if that cannot make anything happen twice: it was never sent, or it is
+//! idempotent (RFC 9110 section 9.2.2) and the connection it was sent on turned out to be closed before a byte
+//! of an answer. Its body must not have been read.
+
+use http::header::HOST;
+use http::request::Parts;
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderValue, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use crate::outcome::Refusal;
+use crate::request::Requests;
+use crate::request::admit::Admitted;
+use crate::request::body::{AnswerBody, RequestBody};
+use crate::request::exchange::Exchange;
+use crate::request::headers;
+use crate::upstream::{Lease, SendError};
+
+/// A refusal, and the exchange it is the end of.
+pub type Refused = (Refusal, Exchange);
+
+/// Sends the request and gives the answer's head; the bodies stream on.
+pub async fn forward(
+    requests: &Requests,
+    admitted: &Admitted,
+    mut parts: Parts,
+    body: RequestBody,
+    mut exchange: Exchange,
+) -> Result<Response<AnswerBody>, Refused> {
+    parts.extensions.clear();
+    let deadline = requests.options.response_timeout;
+    match timeout(deadline, send(requests, admitted, parts, body, &mut exchange)).await {
+        Ok(Ok((response, lease))) => Ok(answer(response, lease, exchange)),
+        Ok(Err(refusal)) => Err((refusal, exchange)),
+        Err(_) => Err((Refusal::UpstreamTimeout, exchange)),
+    }
+}
+
+async fn send(
+    requests: &Requests,
+    admitted: &Admitted,
+    parts: Parts,
+    body: RequestBody,
+    exchange: &mut Exchange,
+) -> Result<(Response<Incoming>, Lease), Refusal> {
+    let cluster = admitted.permit.cluster();
+    let mut again = Some(parts.clone());
+    let mut parts = parts;
+    loop {
+        let mut lease = requests.upstream.lease(cluster).await.map_err(|error| {
+            tracing::warn!(request_id = %exchange.id(), %cluster, %error, "no connection to the ingress");
+            if error.is_timeout() { Refusal::UpstreamTimeout } else { Refusal::UpstreamConnect }
+        })?;
+        exchange.served_by(lease.served());
+        let reused = lease.reused();
+        let request = address(parts, &admitted.authority, lease.is_http2(), body.clone());
+        let error = match lease.send(request).await {
+            Ok(response) => return Ok((response, lease)),
+            Err(error) => error,
+        };
+        let spare = again.take().filter(|spare| may_send_again(&error, reused, spare, &body));
+        tracing::debug!(request_id = %exchange.id(), %error, retry = spare.is_some(), "the ingress broke");
+        parts = match spare {
+            Some(spare) => spare,
+            None => {
+                tracing::warn!(request_id = %exchange.id(), %cluster, %error, "the ingress broke before it answered");
+                return Err(Refusal::UpstreamBroke);
+            }
+        };
+        requests.metrics.upstream_retried();
+    }
+}
+
+fn may_send_again(error: &SendError, reused: bool, parts: &Parts, body: &RequestBody) -> bool {
+    if body.touched() {
+        return false;
+    }
+    error.never_sent() || (reused && error.before_answer() && parts.method.is_idempotent())
+}
+
+/// Addresses the request: `:scheme`, `:authority` and path for HTTP/2, path and `Host` for HTTP/1.1.
+fn address(
+    mut parts: Parts,
+    authority: &HeaderValue,
+    http2: bool,
+    body: RequestBody,
+) -> Request<RequestBody> {
+    let path = parts.uri.path_and_query().cloned();
+    let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let mut uri = http::uri::Parts::default();
+    uri.path_and_query = Some(path);
+    if http2 {
+        parts.version = Version::HTTP_2;
+        uri.scheme = Some(Scheme::HTTPS);
+        uri.authority = authority.as_bytes().try_into().ok();
+        parts.headers.remove(HOST);
+    } else {
+        parts.version = Version::HTTP_11;
+    }
+    // The parts come from a URI that was valid and an authority that `admit` read.
+    parts.uri = Uri::from_parts(uri).unwrap_or_default();
+    Request::from_parts(parts, body)
+}
+
+fn answer(response: Response<Incoming>, lease: Lease, mut exchange: Exchange) -> Response<AnswerBody> {
+    let (mut parts, incoming) = response.into_parts();
+    exchange.answered(parts.status);
+    headers::to_client(&mut parts.headers, exchange.id());
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    Response::from_parts(parts, AnswerBody::upstream(incoming, exchange, lease))
+}

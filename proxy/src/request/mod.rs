@@ -1,0 +1,89 @@
+//! The path of a request: admit → headers → forward → respond; or upgrade.
+//!
+//! [`handle`] is called by hyper for each request of a connection and always has an answer. Whatever happens,
+//! the [`exchange::Exchange`] tells of it once.
+
+pub mod admit;
+pub mod body;
+pub mod exchange;
+pub mod forward;
+pub mod headers;
+pub mod limits;
+pub mod respond;
+pub mod upgrade;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::access_log::AccessLog;
+use crate::connection::authorize::Authorizer;
+use crate::connection::http::Connection;
+use crate::credentials::Credentials;
+use crate::metrics::Metrics;
+use crate::request::admit::Load;
+use crate::request::body::{AnswerBody, RequestBody};
+use crate::request::exchange::Exchange;
+use crate::upstream::Upstream;
+
+/// Bounds of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// From the request head to the answer's head.
+    pub response_timeout: Duration,
+    /// How long an upgraded connection may be silent in both directions.
+    pub upgraded_idle_timeout: Duration,
+}
+
+/// What the handling of requests uses. One for each worker thread.
+pub struct Requests {
+    /// The bounds.
+    pub options: Options,
+    /// Who may reach what.
+    pub authorizer: Arc<Authorizer>,
+    /// Certificates towards clients, to tell which hosts share one.
+    pub credentials: Arc<Credentials>,
+    /// This worker's connections to the ingress.
+    pub upstream: Arc<Upstream>,
+    /// Requests in flight in the process.
+    pub load: Arc<Load>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// One line for each request.
+    pub access_log: AccessLog,
+}
+
+/// Answers one request.
+pub async fn handle(
+    requests: Arc<Requests>,
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    let (mut parts, incoming) = request.into_parts();
+    let body = RequestBody::new(incoming, &connection);
+    let mut exchange = Exchange::begin(
+        Arc::clone(&requests),
+        Arc::clone(&connection),
+        parts.method.clone(),
+        parts.uri.clone(),
+        body.clone(),
+    );
+    let admitted = match admit::admit(&requests, &connection, &parts, &mut exchange).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return respond::refuse(refusal, &connection, exchange),
+    };
+    let upgrade = upgrade::requested(&mut parts, &connection);
+    headers::to_ingress(&mut parts.headers, &connection, &admitted.authority, exchange.id());
+    let answer = match upgrade {
+        Some(upgrade) => {
+            upgrade::forward(&requests, &connection, &admitted, upgrade, parts, exchange).await
+        }
+        None => forward::forward(&requests, &admitted, parts, body, exchange).await,
+    };
+    match answer {
+        Ok(response) => response,
+        Err((refusal, exchange)) => respond::refuse(refusal, &connection, exchange),
+    }
+}

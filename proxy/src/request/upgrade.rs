@@ -1,0 +1,212 @@
+//! WebSocket: over HTTP/1.1 by `Upgrade` (RFC 6455), over HTTP/2 by extended CONNECT (RFC 8441).
+//!
+//! Towards the ingress it is always HTTP/1.1 on a connection of its own. Not a byte passes before the ingress
+//! has answered 101. No other protocol may be upgraded to: `h2c` above all would smuggle requests past us.
+
+use std::sync::Arc;
+
+use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::ext::Protocol;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use crate::connection::http::Connection;
+use crate::outcome::Refusal;
+use crate::request::Requests;
+use crate::request::admit::Admitted;
+use crate::request::body::{AnswerBody, RequestBody};
+use crate::request::exchange::Exchange;
+use crate::request::forward::Refused;
+use crate::request::headers;
+
+/// A request for a WebSocket.
+pub struct Upgrade {
+    client: OnUpgrade,
+    extended_connect: bool,
+}
+
+/// Whether the request asks for a WebSocket; takes what is needed to give it one.
+pub fn requested(parts: &mut Parts, connection: &Connection) -> Option<Upgrade> {
+    let extended_connect = connection.http2
+        && parts.method == Method::CONNECT
+        && parts.extensions.get::<Protocol>().is_some_and(|p| p.as_str() == WEBSOCKET);
+    let by_header = parts.version == Version::HTTP_11
+        && parts.method == Method::GET
+        && parts.headers.get(UPGRADE).is_some_and(is_websocket);
+    if !extended_connect && !by_header {
+        return None;
+    }
+    let client = parts.extensions.remove::<OnUpgrade>()?;
+    Some(Upgrade { client, extended_connect })
+}
+
+fn is_websocket(value: &HeaderValue) -> bool {
+    value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes())
+}
+
+/// Asks the ingress for a WebSocket and, if it agrees, joins the two.
+pub async fn forward(
+    requests: &Arc<Requests>,
+    connection: &Arc<Connection>,
+    admitted: &Admitted,
+    upgrade: Upgrade,
+    parts: Parts,
+    mut exchange: Exchange,
+) -> Result<Response<AnswerBody>, Refused> {
+    let request = ask(parts, &upgrade);
+    let cluster = admitted.permit.cluster();
+    let deadline = requests.options.response_timeout;
+    let sent = timeout(deadline, async {
+        let mut lease = requests.upstream.lease_http1(cluster).await.map_err(|error| {
+            if error.is_timeout() { Refusal::UpstreamTimeout } else { Refusal::UpstreamConnect }
+        })?;
+        exchange.served_by(lease.served());
+        let response = lease.send(request).await.map_err(|_| Refusal::UpstreamBroke)?;
+        Ok((response, lease))
+    })
+    .await
+    .unwrap_or(Err(Refusal::UpstreamTimeout));
+    let (mut response, lease) = match sent {
+        Ok(sent) => sent,
+        Err(refusal) => return Err((refusal, exchange)),
+    };
+    exchange.answered(response.status());
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // The ingress said no, in its own words.
+        let (mut parts, incoming) = response.into_parts();
+        headers::to_client(&mut parts.headers, exchange.id());
+        return Ok(Response::from_parts(parts, AnswerBody::upstream(incoming, exchange, lease)));
+    }
+    let ingress = hyper::upgrade::on(&mut response);
+    let (mut parts, _) = response.into_parts();
+    headers::to_client(&mut parts.headers, exchange.id());
+    if upgrade.extended_connect {
+        parts.status = StatusCode::OK;
+        parts.headers.remove(http::header::SEC_WEBSOCKET_ACCEPT);
+    } else {
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        parts.headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    }
+    let id = exchange.id();
+    exchange.answered(parts.status);
+    exchange.upgraded();
+    if let Some(framing) = &connection.framing {
+        framing.upgraded();
+    }
+    requests.metrics.upgraded();
+    tokio::spawn(join(upgrade.client, ingress, Joined {
+        requests: Arc::clone(requests),
+        connection: Arc::clone(connection),
+        exchange,
+    }));
+    parts.headers.insert(headers::X_REQUEST_ID, id.to_header());
+    parts.extensions.clear();
+    parts.version = Version::HTTP_11;
+    Ok(Response::from_parts(parts, AnswerBody::none()))
+}
+
+fn ask(mut parts: Parts, upgrade: &Upgrade) -> Request<RequestBody> {
+    if upgrade.extended_connect {
+        parts.method = Method::GET;
+        // "The Sec-WebSocket-Key and Sec-WebSocket-Accept header fields are not used in HTTP/2" (RFC 8441
+        // section 5): the key is between us and the ingress.
+        parts.headers.insert(SEC_WEBSOCKET_KEY, key());
+        if !parts.headers.contains_key(SEC_WEBSOCKET_VERSION) {
+            parts.headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+    }
+    parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    parts.headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    parts.version = Version::HTTP_11;
+    parts.uri = parts
+        .uri
+        .path_and_query()
+        .map(|path| http::Uri::from(path.clone()))
+        .unwrap_or_default();
+    parts.extensions.clear();
+    Request::from_parts(parts, RequestBody::empty())
+}
+
+/// Sixteen random bytes in base64 (RFC 6455 section 4.1).
+fn key() -> HeaderValue {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(uuid::Uuid::new_v4().as_bytes());
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="))
+}
+
+struct Joined {
+    requests: Arc<Requests>,
+    connection: Arc<Connection>,
+    exchange: Exchange,
+}
+
+async fn join(client: OnUpgrade, ingress: OnUpgrade, mut joined: Joined) {
+    let (client, ingress) = match tokio::try_join!(client, ingress) {
+        Ok(both) => both,
+        Err(error) => {
+            tracing::debug!(request_id = %joined.exchange.id(), %error, "upgrade not completed");
+            return;
+        }
+    };
+    let limit = joined.requests.options.upgraded_idle_timeout;
+    let (down, up) = pump_both(client, ingress, limit, &joined.connection).await;
+    joined.exchange.pumped(up, down);
+}
+
+async fn pump_both(
+    client: Upgraded,
+    ingress: Upgraded,
+    limit: std::time::Duration,
+    connection: &Connection,
+) -> (u64, u64) {
+    let (client_read, client_write) = tokio::io::split(TokioIo::new(client));
+    let (ingress_read, ingress_write) = tokio::io::split(TokioIo::new(ingress));
+    let moved = std::sync::atomic::AtomicU64::new(0);
+    let up = pump(client_read, ingress_write, connection, &moved);
+    let down = pump(ingress_read, client_write, connection, &moved);
+    let mut both = std::pin::pin!(async { tokio::join!(down, up) });
+    loop {
+        let before = moved.load(std::sync::atomic::Ordering::Relaxed);
+        if let Ok(totals) = timeout(limit, both.as_mut()).await {
+            return totals;
+        }
+        if moved.load(std::sync::atomic::Ordering::Relaxed) == before {
+            return (0, 0);
+        }
+    }
+}
+
+/// Copies until the end of the stream, then closes the other side.
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    connection: &Connection,
+    moved: &std::sync::atomic::AtomicU64,
+) -> u64 {
+    let mut buffer = bytes::BytesMut::with_capacity(PUMP_BYTES);
+    let mut total = 0;
+    loop {
+        buffer.clear();
+        match from.read_buf(&mut buffer).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => break,
+        }
+        if to.write_all(&buffer).await.is_err() || to.flush().await.is_err() {
+            break;
+        }
+        total += buffer.len() as u64;
+        moved.fetch_add(buffer.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        connection.activity.touch(std::time::Instant::now());
+    }
+    // The peer may be gone already; then there is nothing left to close.
+    let _ = to.shutdown().await;
+    total
+}
+
+const WEBSOCKET: &str = "websocket";
+// Limit: what a WebSocket holds in each direction.
+const PUMP_BYTES: usize = 16 * 1024;

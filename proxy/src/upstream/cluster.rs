@@ -1,0 +1,162 @@
+//! Clusters: groups of ingress endpoints that serve the same thing under one name.
+//!
+//! Endpoints take turns; one that failed is passed over until its health check or a connection succeeds
+//! again, unless all have failed, in which case every one is tried.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rustls::pki_types::ServerName;
+
+use crate::routing::ClusterName;
+
+/// Which HTTP to speak with an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// What ALPN gives, HTTP/2 preferred.
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only.
+    Http2,
+}
+
+/// A group of ingress endpoints.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its name in routes and configuration.
+    pub name: ClusterName,
+    /// The logical name: SNI towards the ingress, and what its certificate must be for.
+    pub server_name: ServerName<'static>,
+    /// Which HTTP to speak.
+    pub protocol: Protocol,
+    endpoints: Vec<Endpoint>,
+    turn: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    address: SocketAddr,
+    down: AtomicBool,
+}
+
+impl Cluster {
+    /// A cluster of these endpoints, all presumed up.
+    pub fn new(
+        name: ClusterName,
+        server_name: ServerName<'static>,
+        protocol: Protocol,
+        endpoints: &[SocketAddr],
+    ) -> Self {
+        let endpoint = |&address| Endpoint { address, down: AtomicBool::new(false) };
+        Self {
+            name,
+            server_name,
+            protocol,
+            endpoints: endpoints.iter().map(endpoint).collect(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// The endpoints in the order in which to try them: those that are up, in turn, then the others.
+    pub fn candidates(&self) -> impl Iterator<Item = SocketAddr> {
+        let count = self.endpoints.len();
+        let first = if count > 1 { self.turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        let in_turn = move |n: usize| &self.endpoints[(first.wrapping_add(n)) % count];
+        let with = move |down: bool| {
+            (0..count)
+                .map(in_turn)
+                .filter(move |endpoint| endpoint.down.load(Ordering::Relaxed) == down)
+                .map(|endpoint| endpoint.address)
+        };
+        with(false).chain(with(true))
+    }
+
+    /// Every endpoint.
+    pub fn endpoints(&self) -> impl Iterator<Item = SocketAddr> {
+        self.endpoints.iter().map(|endpoint| endpoint.address)
+    }
+
+    /// Whether any endpoint is not known to be down.
+    pub fn any_up(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| !endpoint.down.load(Ordering::Relaxed))
+    }
+
+    /// A connection to the endpoint succeeded.
+    pub fn succeeded(&self, address: SocketAddr) {
+        self.mark(address, false);
+    }
+
+    /// A connection to the endpoint failed.
+    pub fn failed(&self, address: SocketAddr) {
+        self.mark(address, true);
+    }
+
+    fn mark(&self, address: SocketAddr, down: bool) {
+        for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.address == address) {
+            if endpoint.down.swap(down, Ordering::Relaxed) != down {
+                tracing::warn!(cluster = %self.name, endpoint = %address, up = !down, "ingress endpoint changed");
+            }
+        }
+    }
+}
+
+/// All clusters, by name.
+#[derive(Debug, Default)]
+pub struct Clusters(HashMap<ClusterName, Cluster>);
+
+impl Clusters {
+    /// The cluster of that name.
+    pub fn get(&self, name: &ClusterName) -> Option<&Cluster> {
+        self.0.get(name)
+    }
+
+    /// Every cluster.
+    pub fn iter(&self) -> impl Iterator<Item = &Cluster> {
+        self.0.values()
+    }
+}
+
+impl FromIterator<Cluster> for Clusters {
+    fn from_iter<T: IntoIterator<Item = Cluster>>(clusters: T) -> Self {
+        Self(clusters.into_iter().map(|cluster| (cluster.name.clone(), cluster)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster() -> Cluster {
+        let endpoints = ["10.0.0.1:443", "10.0.0.2:443"].map(|text| text.parse().unwrap());
+        let name = ServerName::try_from("ingress.internal.example").unwrap();
+        Cluster::new(ClusterName::new("dicom"), name, Protocol::Auto, &endpoints)
+    }
+
+    fn order(cluster: &Cluster) -> Vec<String> {
+        cluster.candidates().map(|address| address.ip().to_string()).collect()
+    }
+
+    #[test]
+    fn endpoints_take_turns() {
+        let cluster = cluster();
+        assert_eq!(order(&cluster), ["10.0.0.1", "10.0.0.2"]);
+        assert_eq!(order(&cluster), ["10.0.0.2", "10.0.0.1"]);
+    }
+
+    #[test]
+    fn an_endpoint_that_failed_is_tried_last_until_it_succeeds() {
+        let cluster = cluster();
+        let first = "10.0.0.1:443".parse().unwrap();
+        cluster.failed(first);
+        for _ in 0..3 {
+            assert_eq!(order(&cluster), ["10.0.0.2", "10.0.0.1"]);
+        }
+        cluster.failed("10.0.0.2:443".parse().unwrap());
+        assert_eq!(order(&cluster).len(), 2);
+        assert!(!cluster.any_up());
+        cluster.succeeded(first);
+        assert!(cluster.any_up());
+    }
+}

@@ -1,0 +1,127 @@
+//! A connection to an ingress endpoint: TCP, then mutual TLS, then HTTP by ALPN.
+//!
+//! The name that is sent and verified is the cluster's logical name, against the internal CA alone. There is
+//! no option to skip it and no public root to fall back to.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::credentials::ClientCredentials;
+use crate::read_ahead::ReadAhead;
+use crate::request::body::RequestBody;
+use crate::upstream::Options;
+use crate::upstream::cluster::{Cluster, Protocol};
+
+/// A connection, ready for its first request.
+pub enum Opened {
+    /// One request at a time.
+    Http1(http1::SendRequest<RequestBody>),
+    /// Many requests at a time.
+    Http2(http2::SendRequest<RequestBody>),
+}
+
+/// Why an endpoint could not be connected to.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// TCP did not connect.
+    #[error("TCP connect failed")]
+    Tcp(#[source] io::Error),
+    /// TLS failed: the ingress's certificate was refused, or ours was.
+    #[error("TLS handshake failed")]
+    Tls(#[source] io::Error),
+    /// The endpoint does not speak the HTTP that the configuration demands.
+    #[error("the endpoint does not speak HTTP/2")]
+    Alpn,
+    /// HTTP did not start.
+    #[error("HTTP handshake failed")]
+    Http(#[source] hyper::Error),
+    /// It took too long.
+    #[error("not connected within {0:?}")]
+    Timeout(Duration),
+}
+
+/// Connects.
+pub async fn open(
+    endpoint: SocketAddr,
+    cluster: &Cluster,
+    protocol: Protocol,
+    identity: &ClientCredentials,
+    options: Options,
+) -> Result<Opened, ConnectError> {
+    timeout(options.connect_timeout, establish(endpoint, cluster, protocol, identity))
+        .await
+        .map_err(|_| ConnectError::Timeout(options.connect_timeout))?
+}
+
+async fn establish(
+    endpoint: SocketAddr,
+    cluster: &Cluster,
+    protocol: Protocol,
+    identity: &ClientCredentials,
+) -> Result<Opened, ConnectError> {
+    let tcp = TcpStream::connect(endpoint).await.map_err(ConnectError::Tcp)?;
+    tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
+    let tls = TlsConnector::from(identity.tls(protocol));
+    let stream = tls
+        .connect(cluster.server_name.clone(), ReadAhead::new(tcp))
+        .await
+        .map_err(ConnectError::Tls)?;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let io = TokioIo::new(stream);
+    match (http2, protocol) {
+        (true, _) => http2(io).await,
+        (false, Protocol::Http2) => Err(ConnectError::Alpn),
+        (false, _) => http1(io).await,
+    }
+}
+
+async fn http1(io: impl hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static) -> Result<Opened, ConnectError> {
+    let (sender, connection) = http1::Builder::new()
+        .max_headers(HEADERS_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(HTTP1_BUFFER_BYTES)
+        .handshake(io)
+        .await
+        .map_err(ConnectError::Http)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "connection to the ingress ended");
+        }
+    });
+    Ok(Opened::Http1(sender))
+}
+
+async fn http2(io: impl hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static) -> Result<Opened, ConnectError> {
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(HTTP2_HEAD_BYTES_MAX)
+        .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
+        .handshake(io)
+        .await
+        .map_err(ConnectError::Http)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection to the ingress ended");
+        }
+    });
+    Ok(Opened::Http2(sender))
+}
+
+// Limit: an answer's head; a DICOMweb or FHIR server sends a few hundred bytes.
+const HEADERS_MAX: usize = 256;
+const HEAD_BYTES_MAX: usize = 128 * 1024;
+const HTTP2_HEAD_BYTES_MAX: u32 = 128 * 1024;
+const HTTP1_BUFFER_BYTES: usize = 128 * 1024;
+// Limit: answers that the ingress sends ahead of our clients: 1 MiB a stream, 16 MiB a connection.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+// Limit: what one upload may hold while the ingress reads slowly.
+const HTTP2_SEND_BUFFER_BYTES: usize = 256 * 1024;

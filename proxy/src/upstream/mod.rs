@@ -1,0 +1,252 @@
+//! The way to the ingress: cluster → connect → pool.
+//!
+//! [`Upstream`] belongs to one worker thread: its connections are opened, used and closed there, so that
+//! nothing on the path of a request waits for another thread. [`Upstream::lease`] gives the right to send
+//! one request; the [`Lease`] goes back when the answer's body has ended.
+//!
+//! Only requests with a permit get here: a [`ClusterName`] that names a cluster comes from a permit's route.
+
+mod cluster;
+mod connect;
+mod health;
+mod pool;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+pub use cluster::{Cluster, Clusters, Protocol};
+pub use connect::ConnectError;
+pub use health::Health;
+
+use crate::credentials::Credentials;
+use crate::metrics::Metrics;
+use crate::request::body::RequestBody;
+use crate::routing::ClusterName;
+use connect::Opened;
+use pool::{Pool, Pooled};
+
+/// Bounds towards the ingress.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// TCP and TLS of a new connection.
+    pub connect_timeout: Duration,
+    /// How long a connection waits in the pool.
+    pub idle_timeout: Duration,
+    /// How old a connection may get before no more requests are sent on it.
+    pub connection_age_max: Duration,
+}
+
+/// One worker's connections to the ingress.
+pub struct Upstream {
+    options: Options,
+    clusters: Arc<Clusters>,
+    credentials: Arc<Credentials>,
+    pool: Arc<Pool>,
+    metrics: Arc<Metrics>,
+}
+
+/// Who serves a request, for its log line.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// The endpoint's address.
+    pub endpoint: SocketAddr,
+    /// `HTTP/1.1` or `HTTP/2.0`.
+    pub protocol: &'static str,
+    /// How long connecting took, if a connection was opened for this request.
+    pub connect: Option<Duration>,
+}
+
+/// Why no connection could be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The route names a cluster that the configuration does not have.
+    #[error("no cluster `{0}` is configured")]
+    NoCluster(ClusterName),
+    /// No endpoint could be connected to.
+    #[error("no endpoint of the cluster answered; last tried {endpoint}")]
+    Connect {
+        /// The last endpoint tried.
+        endpoint: SocketAddr,
+        /// Why it failed.
+        source: ConnectError,
+    },
+}
+
+impl LeaseError {
+    /// Whether it was time that ran out.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Connect { source: ConnectError::Timeout(_), .. })
+    }
+}
+
+impl Upstream {
+    /// A worker's way to `clusters`. Opens nothing yet.
+    pub fn new(
+        options: Options,
+        clusters: Arc<Clusters>,
+        credentials: Arc<Credentials>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let pool = Arc::new(Pool::new(options, Arc::clone(&metrics)));
+        Self { options, clusters, credentials, pool, metrics }
+    }
+
+    /// The right to send one request to an endpoint of the cluster, by whatever protocol it prefers.
+    pub async fn lease(&self, cluster: &ClusterName) -> Result<Lease, LeaseError> {
+        let cluster = self.cluster(cluster)?;
+        self.lease_by(cluster, cluster.protocol).await
+    }
+
+    /// The same by HTTP/1.1, for upgrades.
+    pub async fn lease_http1(&self, cluster: &ClusterName) -> Result<Lease, LeaseError> {
+        let cluster = self.cluster(cluster)?;
+        self.lease_by(cluster, Protocol::Http1).await
+    }
+
+    fn cluster(&self, name: &ClusterName) -> Result<&Cluster, LeaseError> {
+        self.clusters.get(name).ok_or_else(|| LeaseError::NoCluster(name.clone()))
+    }
+
+    async fn lease_by(&self, cluster: &Cluster, protocol: Protocol) -> Result<Lease, LeaseError> {
+        let identity = self.credentials.client();
+        let mut last = None;
+        for endpoint in cluster.candidates() {
+            let key = pool::Key { endpoint, generation: identity.generation, protocol };
+            if let Some(pooled) = self.pool.take(&key) {
+                return Ok(self.reuse(key, pooled));
+            }
+            // One connection at a time where many requests may share it.
+            let gate = self.pool.gate(&key);
+            let _turn = match &gate {
+                Some(gate) => Some(gate.lock().await),
+                None => None,
+            };
+            if gate.is_some()
+                && let Some(pooled) = self.pool.take(&key)
+            {
+                return Ok(self.reuse(key, pooled));
+            }
+            let started = Instant::now();
+            match connect::open(endpoint, cluster, protocol, &identity, self.options).await {
+                Ok(opened) => {
+                    cluster.succeeded(endpoint);
+                    self.metrics.upstream_connected(true);
+                    return Ok(self.begin(key, opened, started.elapsed()));
+                }
+                Err(error) => {
+                    cluster.failed(endpoint);
+                    self.metrics.upstream_connected(false);
+                    tracing::debug!(%endpoint, %error, "connect failed");
+                    last = Some((endpoint, error));
+                }
+            }
+        }
+        match last {
+            Some((endpoint, source)) => Err(LeaseError::Connect { endpoint, source }),
+            None => Err(LeaseError::NoCluster(cluster.name.clone())),
+        }
+    }
+
+    fn reuse(&self, key: pool::Key, pooled: Pooled) -> Lease {
+        Lease { pool: Arc::clone(&self.pool), key, pooled, reused: true, connect: None }
+    }
+
+    fn begin(&self, key: pool::Key, opened: Opened, took: Duration) -> Lease {
+        let pooled = self.pool.admit(&key, opened);
+        Lease { pool: Arc::clone(&self.pool), key, pooled, reused: false, connect: Some(took) }
+    }
+
+    /// Closes what is idle, too old or of a former credential generation. Called now and then.
+    pub fn sweep(&self) {
+        self.pool.sweep(self.credentials.client().generation);
+    }
+}
+
+/// The right to send one request on a connection to the ingress.
+pub struct Lease {
+    pool: Arc<Pool>,
+    key: pool::Key,
+    pooled: Pooled,
+    reused: bool,
+    connect: Option<Duration>,
+}
+
+impl Lease {
+    /// Whether the connection served a request before.
+    pub fn reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Whether it speaks HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.pooled.is_http2()
+    }
+
+    /// Who serves.
+    pub fn served(&self) -> Served {
+        Served {
+            endpoint: self.key.endpoint,
+            protocol: if self.is_http2() { "HTTP/2.0" } else { "HTTP/1.1" },
+            connect: self.connect,
+        }
+    }
+
+    /// Sends the request and waits for the answer's head.
+    pub async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, SendError> {
+        self.pool.count_request(self.is_http2(), self.reused);
+        self.pooled.send(request).await
+    }
+
+    /// The exchange is over: the connection may serve the next.
+    pub fn give_back(self) {
+        self.pool.put(self.key, self.pooled);
+    }
+}
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct SendError {
+    error: hyper::Error,
+    never_sent: bool,
+}
+
+impl SendError {
+    fn new(error: hyper::Error, returned: bool) -> Self {
+        let never_sent = returned || error.is_canceled() || refused_unprocessed(&error);
+        Self { error, never_sent }
+    }
+
+    /// Whether the ingress cannot have seen the request, or says that it did not process it.
+    pub fn never_sent(&self) -> bool {
+        self.never_sent
+    }
+
+    /// Whether the connection ended before a byte of an answer.
+    pub fn before_answer(&self) -> bool {
+        // hyper gives an error instead of a head only if there was no head.
+        !self.error.is_parse() && !self.error.is_timeout() && !self.error.is_user()
+    }
+}
+
+/// Whether HTTP/2 itself says that the request was not processed: `REFUSED_STREAM`, or a GOAWAY whose last
+/// stream is an earlier one (RFC 9113 sections 6.8 and 8.7).
+fn refused_unprocessed(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
+            return h2.is_remote()
+                && (h2.reason() == Some(h2::Reason::REFUSED_STREAM)
+                    || (h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR)));
+        }
+        source = cause.source();
+    }
+    false
+}

@@ -1,0 +1,243 @@
+//! One worker's pool of connections to the ingress, by endpoint and credential generation.
+//!
+//! HTTP/1.1 connections wait here between requests, the latest used first, so that the surplus ages and is
+//! closed. HTTP/2 connections stay here and are shared, as few as their streams allow. The mutex is never
+//! contended: only the worker's own thread takes it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+
+use crate::metrics::Metrics;
+use crate::request::body::RequestBody;
+use crate::upstream::cluster::Protocol;
+use crate::upstream::connect::Opened;
+use crate::upstream::{Options, SendError};
+
+/// What a pooled connection is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Where it goes.
+    pub endpoint: SocketAddr,
+    /// Which client certificate and CA it was opened with.
+    pub generation: u64,
+    /// What it was opened for.
+    pub protocol: Protocol,
+}
+
+/// The pool.
+pub struct Pool {
+    options: Options,
+    metrics: Arc<Metrics>,
+    places: Mutex<HashMap<Key, Place>>,
+}
+
+#[derive(Default)]
+struct Place {
+    idle: Vec<Idle>,
+    shared: Vec<Shared>,
+    gate: Arc<tokio::sync::Mutex<()>>,
+    speaks_http1: bool,
+}
+
+struct Idle {
+    sender: http1::SendRequest<RequestBody>,
+    opened: Instant,
+    since: Instant,
+}
+
+#[derive(Clone)]
+struct Shared {
+    sender: http2::SendRequest<RequestBody>,
+    opened: Instant,
+    streams: Arc<AtomicUsize>,
+}
+
+/// A connection taken from the pool, or a stream of one.
+pub enum Pooled {
+    /// The connection.
+    Http1 {
+        /// Sends the next request.
+        sender: http1::SendRequest<RequestBody>,
+        /// When it was opened.
+        opened: Instant,
+    },
+    /// A stream of a shared connection.
+    Http2 {
+        /// Sends on it.
+        sender: http2::SendRequest<RequestBody>,
+        /// Counts the streams in use.
+        stream: Stream,
+    },
+}
+
+/// One stream in use of a shared connection.
+pub struct Stream(Arc<AtomicUsize>);
+
+impl Stream {
+    fn of(streams: &Arc<AtomicUsize>) -> Self {
+        streams.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(streams))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pooled {
+    /// Whether it speaks HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        matches!(self, Self::Http2 { .. })
+    }
+
+    /// Sends a request.
+    pub async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let sent = match self {
+            Self::Http1 { sender, .. } => sender.try_send_request(request).await,
+            Self::Http2 { sender, .. } => sender.try_send_request(request).await,
+        };
+        sent.map_err(|mut error| {
+            let returned = error.take_message().is_some();
+            SendError::new(error.into_error(), returned)
+        })
+    }
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(options: Options, metrics: Arc<Metrics>) -> Self {
+        Self { options, metrics, places: Mutex::default() }
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<Key, Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that can take a request now.
+    pub fn take(&self, key: &Key) -> Option<Pooled> {
+        let mut places = self.places();
+        let place = places.get_mut(key)?;
+        let age_max = self.options.connection_age_max;
+        if !place.shared.is_empty() {
+            place.shared.retain(|shared| !shared.sender.is_closed() && shared.opened.elapsed() < age_max);
+            let free = place.shared.iter().find(|shared| shared.has_room());
+            return free.map(|shared| Pooled::Http2 {
+                sender: shared.sender.clone(),
+                stream: Stream::of(&shared.streams),
+            });
+        }
+        while let Some(idle) = place.idle.pop() {
+            let usable = idle.sender.is_ready()
+                && idle.since.elapsed() < self.options.idle_timeout
+                && idle.opened.elapsed() < age_max;
+            if usable {
+                return Some(Pooled::Http1 { sender: idle.sender, opened: idle.opened });
+            }
+        }
+        None
+    }
+
+    /// Where to queue before opening a connection. `None`: each request needs one of its own.
+    pub fn gate(&self, key: &Key) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        if key.protocol == Protocol::Http1 {
+            return None;
+        }
+        let mut places = self.places();
+        let place = places.entry(*key).or_default();
+        (!place.speaks_http1).then(|| Arc::clone(&place.gate))
+    }
+
+    /// Takes in a new connection and gives the right to use it.
+    pub fn admit(&self, key: &Key, opened: Opened) -> Pooled {
+        let now = Instant::now();
+        match opened {
+            Opened::Http1(sender) => {
+                self.places().entry(*key).or_default().speaks_http1 = true;
+                Pooled::Http1 { sender, opened: now }
+            }
+            Opened::Http2(sender) => {
+                let streams = Arc::new(AtomicUsize::new(0));
+                let stream = Stream::of(&streams);
+                let shared = Shared { sender: sender.clone(), opened: now, streams };
+                self.places().entry(*key).or_default().shared.push(shared);
+                Pooled::Http2 { sender, stream }
+            }
+        }
+    }
+
+    /// Takes back a connection whose exchange is over.
+    pub fn put(self: &Arc<Self>, key: Key, pooled: Pooled) {
+        let Pooled::Http1 { mut sender, opened } = pooled else { return };
+        if sender.is_ready() {
+            self.rest(key, sender, opened);
+        } else if !sender.is_closed() {
+            // hyper has handed out the last frame but not yet come round to the next request.
+            let pool = Arc::clone(self);
+            tokio::spawn(async move {
+                if sender.ready().await.is_ok() {
+                    pool.rest(key, sender, opened);
+                }
+            });
+        }
+    }
+
+    fn rest(&self, key: Key, sender: http1::SendRequest<RequestBody>, opened: Instant) {
+        let idle = Idle { sender, opened, since: Instant::now() };
+        let mut places = self.places();
+        let place = places.entry(key).or_default();
+        if place.idle.len() < IDLE_MAX {
+            place.idle.push(idle);
+        }
+    }
+
+    /// Closes what is idle for too long, too old, closed, or of another generation than `current`.
+    pub fn sweep(&self, current: u64) {
+        let (idle_max, age_max) = (self.options.idle_timeout, self.options.connection_age_max);
+        self.places().retain(|key, place| {
+            if key.generation != current {
+                place.idle.clear();
+            }
+            place.idle.retain(|idle| {
+                !idle.sender.is_closed()
+                    && idle.since.elapsed() < idle_max
+                    && idle.opened.elapsed() < age_max
+            });
+            place.shared.retain(|shared| {
+                !shared.sender.is_closed()
+                    && key.generation == current
+                    && shared.opened.elapsed() < age_max
+            });
+            key.generation == current || !place.idle.is_empty()
+        });
+    }
+
+    /// Counts a request that is sent.
+    pub fn count_request(&self, http2: bool, reused: bool) {
+        self.metrics.upstream_request(http2, reused);
+    }
+}
+
+impl Shared {
+    fn has_room(&self) -> bool {
+        let streams = self.streams.load(Ordering::Relaxed);
+        self.sender.is_ready() && streams < self.sender.current_max_send_streams().min(STREAMS_MAX)
+    }
+}
+
+// Limit: idle connections a worker keeps to one endpoint; more are closed when they come back.
+const IDLE_MAX: usize = 512;
+// Limit: streams on one HTTP/2 connection. nginx allows 128 and Envoy more; beyond this, head-of-line blocking
+// of the one TCP connection costs more than a second connection.
+const STREAMS_MAX: usize = 100;
