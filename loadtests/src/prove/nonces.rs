@@ -59,7 +59,7 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
         } else {
             "HTTP/1.1"
         };
-        let lines = stack.nginx.seen().all();
+        let lines = stack.ingress.seen().all();
         let other = lines
             .iter()
             .filter(|line| line["protocol"] != protocol)

@@ -7,7 +7,7 @@ use super::accounts::{CERTIFICATE_NAME, INGRESS_NAME};
 use super::client::{ClientError, Connection, Protocol, Tls};
 use super::credentials::Credentials;
 use super::echo::Echo;
-use super::nginx::{Nginx, NginxOptions};
+use super::ingress::{Ingress, IngressKind};
 use super::postern::{Postern, PosternOptions};
 use super::{StackError, make_folder};
 use crate::proxy_v2::Header;
@@ -15,6 +15,8 @@ use crate::proxy_v2::Header;
 /// What the stack is to be like where it differs from the usual.
 #[derive(Debug, Clone)]
 pub struct LocalOptions {
+    /// Which program is the ingress.
+    pub ingress: IngressKind,
     /// Whether the ingress offers HTTP/2.
     pub ingress_http2: bool,
     /// Protocol towards the ingress: `auto`, `http1` or `h2`.
@@ -28,6 +30,7 @@ pub struct LocalOptions {
 impl Default for LocalOptions {
     fn default() -> Self {
         Self {
+            ingress: IngressKind::default(),
             ingress_http2: true,
             ingress_protocol: "auto",
             top_level: String::new(),
@@ -42,7 +45,7 @@ pub struct LocalStack {
     /// Postern.
     pub postern: Postern,
     /// The ingress.
-    pub nginx: Nginx,
+    pub ingress: Ingress,
     /// The back end, in this process.
     pub echo: Echo,
     /// The certificates.
@@ -56,23 +59,19 @@ impl LocalStack {
         let credentials =
             Credentials::create(&folder.join("certs"), &[CERTIFICATE_NAME], INGRESS_NAME)?;
         let echo = Echo::start(None).await?;
-        let ingress = NginxOptions {
-            name: INGRESS_NAME.to_owned(),
-            http2: options.ingress_http2,
-            backend: Some(echo.address()),
-            ..NginxOptions::default()
-        };
-        let nginx = Nginx::start(&folder.join("nginx"), &credentials, &ingress).await?;
+        let http2 = options.ingress_http2;
+        let ingress =
+            Ingress::start(options.ingress, folder, &credentials, http2, echo.address()).await?;
         let settings = PosternOptions {
             ingress_protocol: options.ingress_protocol,
             top_level: options.top_level.clone(),
             environment: options.environment.clone(),
-            ..PosternOptions::new(nginx.address())
+            ..PosternOptions::new(ingress.address())
         };
         let postern = Postern::start(&folder.join("postern"), &credentials, &settings).await?;
         Ok(Self {
             postern,
-            nginx,
+            ingress,
             echo,
             credentials,
         })

@@ -109,7 +109,7 @@ pub enum StackError {
     },
     /// A development certificate could not be made.
     #[error("cannot make a development certificate")]
-    Certificate(#[from] rcgen::Error),
+    Certificate(#[from] postern_certs::dev_ca::DevCaError),
 }
 
 /// A TCP address on the loopback interface that nothing listens on now.

@@ -17,7 +17,7 @@ use crate::check::with_causes;
 use crate::say;
 use crate::stack::accounts::{CERTIFICATE_NAME, HOST_A, INGRESS_NAME, LINK_A, LINK_UNKNOWN};
 use crate::stack::credentials::Credentials;
-use crate::stack::nginx::{Nginx, NginxOptions};
+use crate::stack::ingress::{Ingress, IngressKind};
 use crate::stack::postern::{Postern, PosternOptions};
 use crate::stack::{Child, StackError, binary, free_address, make_folder};
 
@@ -37,6 +37,9 @@ pub struct UpOptions {
     /// Where generated configuration, certificates and logs go; what lies there is replaced
     #[arg(long, value_name = "FOLDER", default_value = ".local/stack")]
     pub folder: PathBuf,
+    /// The program that is the ingress
+    #[arg(long, value_enum, default_value_t)]
+    pub ingress: IngressKind,
 }
 
 /// The stack's parts. They end in the order of the fields: what faces the client first.
@@ -44,7 +47,7 @@ struct Stack {
     approved: (Child, SocketAddr),
     refused: (Child, SocketAddr),
     postern: Postern,
-    nginx: Nginx,
+    ingress: Ingress,
     echo: (Child, SocketAddr),
     credentials: Credentials,
 }
@@ -52,7 +55,7 @@ struct Stack {
 /// Brings the stack up, verifies it, and stays until Ctrl-C or SIGTERM.
 pub async fn run(options: UpOptions) -> ExitCode {
     let mut stack = tokio::select! {
-        stack = start(&options.folder) => match stack {
+        stack = start(&options) => match stack {
             Ok(stack) => stack,
             Err(error) => {
                 say(&format!("\n{}", with_causes(&error)));
@@ -90,8 +93,8 @@ pub async fn run(options: UpOptions) -> ExitCode {
     }
 }
 
-async fn start(folder: &Path) -> Result<Stack, StackError> {
-    let folder = fresh(folder)?;
+async fn start(options: &UpOptions) -> Result<Stack, StackError> {
+    let folder = fresh(&options.folder)?;
     let logs = folder.join("logs");
     make_folder(&logs)?;
 
@@ -104,7 +107,7 @@ async fn start(folder: &Path) -> Result<Stack, StackError> {
         Duration::ZERO,
     );
 
-    let step = Step("back end");
+    let step = Step("back end (echo)");
     let echo_address = free_address()?;
     let echo = own(
         "echo",
@@ -113,17 +116,13 @@ async fn start(folder: &Path) -> Result<Stack, StackError> {
     )?;
     let echo = step.listening(2, echo, echo_address).await?;
 
-    let step = Step("nginx, the ingress");
-    let ingress = NginxOptions {
-        name: INGRESS_NAME.to_owned(),
-        backend: Some(echo_address),
-        ..NginxOptions::default()
-    };
-    let nginx = Nginx::start(&folder.join("nginx"), &credentials, &ingress).await?;
-    step.done(3, &nginx.address().to_string(), nginx.ready_after());
+    let step = Step("ingress");
+    let ingress =
+        Ingress::start(options.ingress, &folder, &credentials, true, echo_address).await?;
+    step.done(3, &ingress.address().to_string(), ingress.ready_after());
 
     let step = Step("postern");
-    let settings = PosternOptions::new(nginx.address());
+    let settings = PosternOptions::new(ingress.address());
     let postern = Postern::start(&folder.join("postern"), &credentials, &settings).await?;
     step.done(4, &postern.data().to_string(), postern.ready_after());
 
@@ -138,7 +137,7 @@ async fn start(folder: &Path) -> Result<Stack, StackError> {
         approved,
         refused,
         postern,
-        nginx,
+        ingress,
         echo,
         credentials,
     })
@@ -147,7 +146,7 @@ async fn start(folder: &Path) -> Result<Stack, StackError> {
 async fn verify(stack: &Stack) -> bool {
     let targets = verify::Targets {
         postern: &stack.postern,
-        nginx: &stack.nginx,
+        ingress: &stack.ingress,
         echo: stack.echo.1,
         approved: stack.approved.1,
         refused: stack.refused.1,
@@ -198,7 +197,7 @@ impl Stack {
                 &self.approved.0,
                 &self.refused.0,
                 self.postern.child(),
-                self.nginx.child(),
+                self.ingress.child(),
                 &self.echo.0,
             ];
             for part in parts {

@@ -13,7 +13,7 @@ use crate::stack::accounts::{HOST_A, HOST_A_ARCHIVE, HOST_B, LINK_A};
 use crate::stack::client::{Connection, Protocol, Tls, empty, open};
 use crate::stack::credentials::CLIENT_NAME;
 use crate::stack::echo;
-use crate::stack::nginx::Nginx;
+use crate::stack::ingress::Ingress;
 use crate::stack::postern::{Postern, TRUSTED_SOURCE};
 
 /// What a client may send and the ingress must not see: name and value.
@@ -34,7 +34,7 @@ pub struct Targets<'a> {
     /// Postern.
     pub postern: &'a Postern,
     /// The ingress.
-    pub nginx: &'a Nginx,
+    pub ingress: &'a Ingress,
     /// The back end.
     pub echo: SocketAddr,
     /// The stand-in with the approved link.
@@ -95,7 +95,7 @@ async fn approved(targets: Targets<'_>, protocol: Protocol) -> Result<String, Br
     })?;
 
     let line = targets
-        .nginx
+        .ingress
         .saw(&path, |line| line["uri"] == path.as_str())
         .await?;
     let expected = format!("CN={CLIENT_NAME}");
@@ -208,7 +208,7 @@ async fn probe(targets: Targets<'_>) -> Result<String, Broken> {
 
 fn unseen(targets: Targets<'_>, path: &str) -> Result<(), Broken> {
     let seen = targets
-        .nginx
+        .ingress
         .seen()
         .all()
         .iter()

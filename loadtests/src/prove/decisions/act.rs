@@ -204,7 +204,7 @@ async fn break_ingress(stack: &mut LocalStack) -> Result<Got, Broken> {
         connection.fetch(request).await
     });
     arrived(stack, path).await?;
-    let child = stack.nginx.child();
+    let child = stack.ingress.child();
     child.set_stop_signal(Signal::KILL);
     child.stop();
     let answer = answer

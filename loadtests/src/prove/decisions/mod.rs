@@ -49,7 +49,7 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
 }
 
 async fn hold(stack: &mut LocalStack, row: &Row) -> Result<String, Broken> {
-    let ingress_before = stack.nginx.seen().all().len();
+    let ingress_before = stack.ingress.seen().all().len();
     let log_before = stack.postern.access_log().all().len();
     let refusals_before = refusals(&stack.postern.metrics().await?, row.word);
 
@@ -80,7 +80,7 @@ async fn hold(stack: &mut LocalStack, row: &Row) -> Result<String, Broken> {
     let counted = Deadline::after(METRIC_TIMEOUT).poll(counted).await;
     counted.ok_or_else(|| missing(format!("no refusal {} was counted", row.word)))?;
 
-    let new = stack.nginx.seen().all().len() - ingress_before;
+    let new = stack.ingress.seen().all().len() - ingress_before;
     expect(new <= row.ingress_sees, || {
         format!("the ingress saw {new} requests, not {}", row.ingress_sees)
     })?;
