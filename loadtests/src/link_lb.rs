@@ -65,7 +65,11 @@ impl LinkLbOptions {
             None if self.local => "a LOCAL PROXY v2 header".to_owned(),
             None => "a PROXY v2 header without a link id".to_owned(),
         };
-        let (host, ip, port) = (&self.host, address.ip(), address.port());
+        let (host, port) = (&self.host, address.port());
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
         format!(
             "link-lb: {address} -> {}, {header} before each connection\n\
              link-lb: try: curl --resolve {host}:{port}:{ip} --cacert CA.crt https://{host}:{port}/",

@@ -216,3 +216,38 @@ fn list() -> String {
         .map(|scenario| format!("{:<width$}  {}", scenario.name, scenario.promise));
     lines.collect::<Vec<_>>().join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_every_promise_with_the_command_that_proves_it() {
+        let readme = include_str!("../../../README.md");
+        for scenario in SCENARIOS {
+            let row = format!("| {} | `prove {}`", scenario.promise, scenario.name);
+            assert!(readme.contains(&row), "README.md has no row `{row}…`");
+        }
+    }
+
+    #[test]
+    fn a_finding_breaks_the_promise_and_is_in_the_text_and_the_report() {
+        let scenario = &SCENARIOS[0];
+        let mut proof = Proof::default();
+        proof.figure("rows", 2);
+        let (text, report) = conclude(scenario, &proof, 1.0);
+        assert_eq!(
+            text,
+            format!("{}: held: rows 2, broken 0, seconds 1.0", scenario.name)
+        );
+        assert_eq!(report["held"], true);
+        proof.broken("the first row");
+        let (text, report) = conclude(scenario, &proof, 1.0);
+        assert!(text.starts_with("  the first row\n"), "{text}");
+        assert!(
+            text.ends_with(": broken: rows 2, broken 1, seconds 1.0"),
+            "{text}"
+        );
+        assert_eq!(report["broken"], json!(["the first row"]));
+    }
+}

@@ -78,3 +78,29 @@ impl fmt::Debug for Credentials {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use postern_certs::{Bundle, Expectations, Location};
+    use rustls::pki_types::UnixTime;
+
+    use super::*;
+
+    #[test]
+    fn postern_takes_every_folder_for_what_it_is_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let credentials =
+            Credentials::create(folder.path(), &["*.a.example"], "b.example").unwrap();
+        let now = UnixTime::since_unix_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
+        for (path, expectations) in [
+            (&credentials.private, Expectations::server()),
+            (&credentials.client, Expectations::client()),
+            (&credentials.trust, Expectations::trust()),
+        ] {
+            let (parts, _) = Location::new(path).read().unwrap();
+            Bundle::prove(parts, &expectations, now).unwrap();
+        }
+    }
+}

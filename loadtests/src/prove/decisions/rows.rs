@@ -9,7 +9,7 @@ use crate::stack::accounts::{
     LINK_DISCONNECTED, LINK_KEY, LINK_LIMITED, LINK_PENDING, LINK_REJECTED, LINK_UNKNOWN,
 };
 use crate::stack::client::Protocol::{Http1, Http2};
-use crate::stack::postern::{PROBE_SOURCE, TRUSTED_SOURCE, UNTRUSTED_SOURCE};
+use crate::stack::postern::{TRUSTED_SOURCE, UNTRUSTED_SOURCE};
 
 /// One row.
 pub(super) struct Row {
@@ -104,11 +104,6 @@ fn connections() -> Vec<Row> {
         closed(
             "a source that is not trusted is closed",
             from(UNTRUSTED_SOURCE, Header::link(LINK_A)),
-            "untrusted_source",
-        ),
-        closed(
-            "a probe source with a link id is not trusted either",
-            from(PROBE_SOURCE, Header::link(LINK_A)),
             "untrusted_source",
         ),
         closed(
