@@ -1,0 +1,27 @@
+//! The local stack, the Private Link Service stand-in, and the scenarios that prove what Postern promises.
+//!
+//! ```text
+//!            link_lb            postern           stack::nginx      stack::echo
+//!  client ── PROXY v2 header ── (the binary) ──── the ingress ───── the back end
+//!            proxy_v2                  mutual TLS
+//! ```
+//!
+//! * [`stack`]: real processes with generated configuration: ingress, back end, Postern, and a test client.
+//! * [`proxy_v2`]: the header a Private Link Service puts before each connection.
+//! * [`link_lb`]: a stand-in for the Private Link Service.
+//! * [`up`]: the whole stack, verified and left running.
+//! * [`prove`]: one file for each promise, with the scenario that proves it.
+//! * [`check`]: what a check found.
+
+pub mod check;
+pub mod link_lb;
+pub mod prove;
+pub mod proxy_v2;
+pub mod stack;
+pub mod up;
+
+/// Writes a line to standard output. Nothing is lost that matters when nobody reads it any more.
+pub fn say(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}

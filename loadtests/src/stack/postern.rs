@@ -1,0 +1,285 @@
+//! Postern itself, as its user runs it: the built binary, a configuration file, a route file.
+//!
+//! The data listener trusts [`TRUSTED_SOURCE`] alone and takes [`PROBE_SOURCE`] for the health probe's, so
+//! that one machine can play all three: the Private Link Service, the load balancer and a stranger.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use http::StatusCode;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::child::READY_TIMEOUT;
+use super::client::{ClientError, Connection};
+use super::credentials::Credentials;
+use super::metrics::Metrics;
+use super::{
+    Child, JsonLines, StackError, accounts, binary, free_address, make_folder, write_file,
+};
+
+/// From here, the data listener accepts clients.
+pub const TRUSTED_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// From here, it accepts health probes.
+pub const PROBE_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+/// From here, it accepts nothing.
+pub const UNTRUSTED_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
+
+/// How a Postern of the stack is set up.
+#[derive(Debug, Clone)]
+pub struct PosternOptions {
+    /// Endpoints of the one ingress cluster, `dicom`.
+    pub ingress: Vec<SocketAddr>,
+    /// Protocol towards the ingress: `auto`, `http1` or `h2`.
+    pub ingress_protocol: &'static str,
+    /// The content of the route file.
+    pub routes: String,
+    /// Lines above the first section of the configuration, such as `mode = "audit"`.
+    pub top_level: String,
+    /// Environment of the process: `POSTERN_SECTION__KEY` and value, over what the file says.
+    pub environment: Vec<(String, String)>,
+    /// The data listener's address; a free one on the loopback interface if `None`.
+    pub listen: Option<SocketAddr>,
+}
+
+impl PosternOptions {
+    /// The accounts of the stack in front of one ingress, everything else by default.
+    pub fn new(ingress: SocketAddr) -> Self {
+        Self {
+            ingress: vec![ingress],
+            ingress_protocol: "auto",
+            routes: accounts::routes(),
+            top_level: String::new(),
+            environment: Vec::new(),
+            listen: None,
+        }
+    }
+
+    /// Adds one override, such as `("POSTERN_TLS__REFUSE", "alert")`.
+    #[must_use]
+    pub fn with(mut self, variable: &str, value: &str) -> Self {
+        self.environment
+            .push((variable.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// A running Postern.
+#[derive(Debug)]
+pub struct Postern {
+    child: Child,
+    data: SocketAddr,
+    probe: SocketAddr,
+    admin: SocketAddr,
+    config: PathBuf,
+    routes: PathBuf,
+    access_log: JsonLines,
+    ready_after: Duration,
+}
+
+impl Postern {
+    /// Writes `postern.toml` and `routes.toml` under `folder`, starts `postern run`, and waits until
+    /// `/readyz` answers 200.
+    pub async fn start(
+        folder: &Path,
+        credentials: &Credentials,
+        options: &PosternOptions,
+    ) -> Result<Self, StackError> {
+        make_folder(folder)?;
+        let data = match options.listen {
+            Some(address) => address,
+            None => free_address()?,
+        };
+        let (probe, admin) = (free_address()?, free_address()?);
+        let (config, routes) = (folder.join("postern.toml"), folder.join("routes.toml"));
+        let log = folder.join("access.jsonl");
+        write_file(&routes, &options.routes)?;
+        write_file(&log, "")?;
+        write_file(
+            &config,
+            configuration([data, probe, admin], credentials, options),
+        )?;
+
+        let mut command = Command::new(binary("postern")?);
+        command
+            .arg("run")
+            .arg("-c")
+            .arg(&config)
+            .env("RUST_BACKTRACE", "1");
+        command.envs(
+            options
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        );
+        let mut child = Child::spawn("postern", command, folder)?;
+        // SIGINT ends Postern fast; SIGTERM would drain first.
+        child.set_stop_signal(Signal::INT);
+        let awaited = format!("200 from http://{probe}/readyz");
+        let ready_after = child
+            .wait_until(&awaited, READY_TIMEOUT, async || ready(probe).await)
+            .await?;
+        let access_log = JsonLines::new("postern", log);
+        Ok(Self {
+            child,
+            data,
+            probe,
+            admin,
+            config,
+            routes,
+            access_log,
+            ready_after,
+        })
+    }
+
+    /// The data listener: PROXY header, TLS.
+    pub fn data(&self) -> SocketAddr {
+        self.data
+    }
+
+    /// The probe listener.
+    pub fn probe(&self) -> SocketAddr {
+        self.probe
+    }
+
+    /// The admin listener.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The process.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// How long it took to become ready.
+    pub fn ready_after(&self) -> Duration {
+        self.ready_after
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// The access log so far.
+    pub fn access_log(&self) -> &JsonLines {
+        &self.access_log
+    }
+
+    /// Waits for an access log line that `matches`; `awaited` says in words what it is.
+    pub async fn logged(
+        &self,
+        awaited: &str,
+        matches: impl Fn(&Value) -> bool,
+    ) -> Result<Value, StackError> {
+        self.access_log.wait_for(awaited, matches).await
+    }
+
+    /// Replaces the route file by one rename, as a careful operator does.
+    pub fn write_routes(&self, routes: &str) -> Result<(), StackError> {
+        let new = self.routes.with_extension("new");
+        write_file(&new, routes)?;
+        std::fs::rename(&new, &self.routes).map_err(|source| StackError::File {
+            action: "replace",
+            path: self.routes.clone(),
+            source,
+        })
+    }
+
+    /// What `/metrics` says now.
+    pub async fn metrics(&self) -> Result<Metrics, ClientError> {
+        let answer = Connection::plain(self.admin).await?.get("/metrics").await?;
+        Ok(Metrics::parse(&answer.text()))
+    }
+
+    /// What `postern explain` says, and whether it could say anything.
+    pub fn explain(&self, link_id: u32, sni: &str, host: &str) -> Result<Value, StackError> {
+        let program = binary("postern")?;
+        let failed = |source| StackError::Spawn {
+            name: "postern explain".to_owned(),
+            program: program.display().to_string(),
+            source,
+        };
+        let mut command = Command::new(&program);
+        command.arg("explain").arg("-c").arg(&self.config);
+        command.args([
+            "--link-id",
+            &link_id.to_string(),
+            "--sni",
+            sni,
+            "--host",
+            host,
+            "--json",
+        ]);
+        let output = command.output().map_err(failed)?;
+        Ok(serde_json::from_slice(&output.stdout).unwrap_or_default())
+    }
+}
+
+async fn ready(probe: SocketAddr) -> bool {
+    let answer = async { Connection::plain(probe).await?.get("/readyz").await };
+    answer
+        .await
+        .is_ok_and(|answer| answer.status == StatusCode::OK)
+}
+
+fn configuration(
+    [data, probe, admin]: [SocketAddr; 3],
+    credentials: &Credentials,
+    options: &PosternOptions,
+) -> String {
+    let PosternOptions {
+        ingress,
+        ingress_protocol,
+        top_level,
+        ..
+    } = options;
+    let endpoints: Vec<String> = ingress
+        .iter()
+        .map(|address| format!("\"{address}\""))
+        .collect();
+    let endpoints = endpoints.join(", ");
+    let Credentials {
+        private,
+        client,
+        trust,
+        ..
+    } = credentials;
+    let (private, client, trust) = (private.display(), client.display(), trust.display());
+    let name = accounts::INGRESS_NAME;
+    format!(
+        r#"{top_level}
+[data]
+listen = "{data}"
+trusted_sources = ["{TRUSTED_SOURCE}/32"]
+probe_sources = ["{PROBE_SOURCE}/32"]
+
+[probe]
+listen = "{probe}"
+
+[admin]
+listen = "{admin}"
+
+[tls]
+certificates = ["{private}"]
+
+[routes]
+file = "routes.toml"
+
+[upstream]
+identity = "{client}"
+trust = "{trust}"
+
+[upstream.clusters.dicom]
+name = "{name}"
+endpoints = [{endpoints}]
+protocol = "{ingress_protocol}"
+
+[access_log]
+output = "access.jsonl"
+"#
+    )
+}

@@ -1,0 +1,217 @@
+//! The verified requests: what a user wants to see work before believing in the rest.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use http::{Method, StatusCode};
+use tokio::io::AsyncReadExt as _;
+use uuid::Uuid;
+
+use crate::check::{Broken, expect};
+use crate::proxy_v2::Header;
+use crate::stack::accounts::{HOST_A, HOST_A_ARCHIVE, HOST_B, LINK_A};
+use crate::stack::client::{Connection, Protocol, Tls, empty, open};
+use crate::stack::credentials::CLIENT_NAME;
+use crate::stack::echo;
+use crate::stack::ingress::Ingress;
+use crate::stack::postern::{Postern, TRUSTED_SOURCE};
+
+/// What a client may send and the ingress must not see: name and value.
+pub const SPOOFED: [(&str, &str); 8] = [
+    ("x-ms-private-link-id", "1"),
+    ("x-forwarded-for", "203.0.113.1"),
+    ("x-forwarded-proto", "gopher"),
+    ("x-forwarded-host", "spoofed.example"),
+    ("forwarded", "for=203.0.113.1"),
+    ("x-real-ip", "203.0.113.1"),
+    ("x-client-cert", "spoofed"),
+    ("x-postern-foo", "spoofed"),
+];
+
+/// What the checks need to reach.
+#[derive(Debug, Clone, Copy)]
+pub struct Targets<'a> {
+    /// Postern.
+    pub postern: &'a Postern,
+    /// The ingress.
+    pub ingress: &'a Ingress,
+    /// The back end.
+    pub echo: SocketAddr,
+    /// The stand-in with the approved link.
+    pub approved: SocketAddr,
+    /// The stand-in with a link that nobody approved.
+    pub refused: SocketAddr,
+    /// PEM file of the authority for clients.
+    pub ca: &'a Path,
+}
+
+/// One check: what it says, and what came of it.
+pub type Outcome = (&'static str, Result<String, Broken>);
+
+/// Runs all checks, in the order in which they are worth reading.
+pub async fn all(targets: Targets<'_>) -> Vec<Outcome> {
+    vec![
+        (
+            "an approved link is answered over HTTP/1.1",
+            approved(targets, Protocol::Http1).await,
+        ),
+        (
+            "an approved link is answered over HTTP/2",
+            approved(targets, Protocol::Http2).await,
+        ),
+        (
+            "a link that is not approved is refused",
+            refused(targets).await,
+        ),
+        (
+            "a Host that the link may reach by another connection is misdirected",
+            other_host(targets, HOST_A_ARCHIVE, StatusCode::MISDIRECTED_REQUEST).await,
+        ),
+        (
+            "a Host of another account is refused",
+            other_host(targets, HOST_B, StatusCode::FORBIDDEN).await,
+        ),
+        (
+            "a connection without a PROXY header is closed",
+            without_header(targets).await,
+        ),
+        ("the health probe is answered", probe(targets).await),
+    ]
+}
+
+async fn approved(targets: Targets<'_>, protocol: Protocol) -> Result<String, Broken> {
+    let tls = Tls::trusting(targets.ca)?;
+    let mut connection = tls
+        .connect(targets.approved, &Header::Absent, HOST_A, protocol)
+        .await?;
+    let path = format!("/verify/{}", Uuid::new_v4());
+    let mut request = connection.request(Method::GET, &path)?;
+    for (name, value) in SPOOFED {
+        request = request.header(name, value);
+    }
+    let answer = connection.fetch(request.body(empty())?).await?;
+    expect(answer.status == StatusCode::OK, || {
+        format!("the answer is {}: {}", answer.status, answer.text())
+    })?;
+
+    let line = targets
+        .ingress
+        .saw(&path, |line| line["uri"] == path.as_str())
+        .await?;
+    let expected = format!("CN={CLIENT_NAME}");
+    expect(
+        line["client_dn"] == expected && line["client_verify"] == "SUCCESS",
+        || format!("the ingress did not see our certificate: {line}"),
+    )?;
+
+    let seen = echo::seen(targets.echo).await?;
+    let seen = seen.iter().find(|seen| seen.uri == path);
+    let seen = seen.ok_or_else(|| Broken::Unexpected(format!("no {path} at the back end")))?;
+    for (name, value) in SPOOFED {
+        expect(!seen.header(name).contains(&value), || {
+            format!("the client's own `{name}: {value}` reached the back end")
+        })?;
+    }
+    let link = LINK_A.to_string();
+    for (name, value) in [
+        ("x-ms-private-link-id", link.as_str()),
+        ("x-forwarded-for", &TRUSTED_SOURCE.to_string()),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", HOST_A),
+        ("host", HOST_A),
+    ] {
+        expect(seen.header(name) == [value], || {
+            format!(
+                "the back end saw `{name}` {:?}, not {value}",
+                seen.header(name)
+            )
+        })?;
+    }
+    let ingress = line["protocol"].as_str().unwrap_or_default();
+    Ok(format!(
+        "200; the ingress saw {expected} and link {link} over {ingress}"
+    ))
+}
+
+async fn refused(targets: Targets<'_>) -> Result<String, Broken> {
+    let tls = Tls::trusting(targets.ca)?;
+    let mut words = Vec::new();
+    for protocol in Protocol::ALL {
+        let connection = tls
+            .connect(targets.refused, &Header::Absent, HOST_A, protocol)
+            .await;
+        let path = format!("/verify/{}", Uuid::new_v4());
+        let answer = connection?.get(&path).await?;
+        expect(answer.status == StatusCode::FORBIDDEN, || {
+            format!("the answer over {} is {}", protocol.label(), answer.status)
+        })?;
+        unseen(targets, &path)?;
+        words.push(answer.status.as_str().to_owned());
+    }
+    Ok(format!("{}; the ingress saw nothing", words.join(", ")))
+}
+
+async fn other_host(
+    targets: Targets<'_>,
+    host: &str,
+    status: StatusCode,
+) -> Result<String, Broken> {
+    let tls = Tls::trusting(targets.ca)?;
+    for protocol in Protocol::ALL {
+        let mut connection = tls
+            .connect(targets.approved, &Header::Absent, HOST_A, protocol)
+            .await?;
+        let path = format!("/verify/{}", Uuid::new_v4());
+        let request = connection
+            .request_for(host, Method::GET, &path)?
+            .body(empty())?;
+        let answer = connection.fetch(request).await?;
+        expect(answer.status == status, || {
+            format!(
+                "the answer over {} is {}, not {status}",
+                protocol.label(),
+                answer.status
+            )
+        })?;
+        unseen(targets, &path)?;
+    }
+    Ok(format!("{}; the ingress saw nothing", status.as_u16()))
+}
+
+async fn without_header(targets: Targets<'_>) -> Result<String, Broken> {
+    let tls = Tls::trusting(targets.ca)?;
+    let stream = open(targets.postern.data(), None, &Header::Absent).await?;
+    let handshake = tls.handshake(stream, Some(HOST_A), Protocol::Http1).await;
+    expect(handshake.is_err(), || "TLS was answered".to_owned())?;
+    // And with bytes that are no TLS either: not one byte comes back.
+    let request = Header::Raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..].into());
+    let mut stream = open(targets.postern.data(), None, &request).await?;
+    let mut answer = Vec::new();
+    // A reset is as good an end as any.
+    let _ = stream.read_to_end(&mut answer).await;
+    expect(answer.is_empty(), || {
+        format!("{} bytes came back", answer.len())
+    })?;
+    Ok("closed without a byte".to_owned())
+}
+
+async fn probe(targets: Targets<'_>) -> Result<String, Broken> {
+    let answer = Connection::plain(targets.postern.probe())
+        .await?
+        .get("/healthz")
+        .await?;
+    expect(answer.status == StatusCode::OK, || {
+        format!("the answer is {}", answer.status)
+    })?;
+    Ok("200".to_owned())
+}
+
+fn unseen(targets: Targets<'_>, path: &str) -> Result<(), Broken> {
+    let seen = targets
+        .ingress
+        .seen()
+        .all()
+        .iter()
+        .any(|line| line["uri"] == path);
+    expect(!seen, || format!("the ingress saw {path}"))
+}
