@@ -25,3 +25,18 @@ pub fn say(line: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
+
+/// Waits for Ctrl-C, SIGTERM or the end of the terminal, so that what was started can be ended first.
+pub async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let received = async |kind| match signal(kind) {
+        Ok(mut signal) => drop(signal.recv().await),
+        // Then the signal ends this process in its usual way.
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        () = received(SignalKind::interrupt()) => {}
+        () = received(SignalKind::terminate()) => {}
+        () = received(SignalKind::hangup()) => {}
+    }
+}

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use crate::check::{Broken, with_causes};
-use crate::say;
+use crate::{interrupted, say};
 
 /// Every scenario, in the order of the README's table.
 pub const SCENARIOS: &[Scenario] = &[decisions::SCENARIO, nonces::SCENARIO];
@@ -146,7 +146,7 @@ async fn prove(scenario: &Scenario, quick: bool) -> Proof {
     };
     let outcome = tokio::select! {
         outcome = tokio::time::timeout(SCENARIO_TIMEOUT, (scenario.run)(run)) => outcome,
-        _ = tokio::signal::ctrl_c() => return failed(&unexpected("interrupted")),
+        () = interrupted() => return failed(&unexpected("interrupted")),
     };
     let proof = match outcome {
         Ok(Ok(proof)) => proof,

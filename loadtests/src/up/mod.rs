@@ -11,15 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-
 use crate::check::with_causes;
-use crate::say;
 use crate::stack::accounts::{CERTIFICATE_NAME, HOST_A, INGRESS_NAME, LINK_A, LINK_UNKNOWN};
 use crate::stack::credentials::Credentials;
 use crate::stack::ingress::{Ingress, IngressKind};
 use crate::stack::postern::{Postern, PosternOptions};
 use crate::stack::{Child, StackError, binary, free_address, make_folder};
+use crate::{interrupted, say};
 
 // Limit: how soon the end of a part is noticed.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
@@ -116,7 +114,10 @@ async fn start(options: &UpOptions) -> Result<Stack, StackError> {
     )?;
     let echo = step.listening(2, echo, echo_address).await?;
 
-    let step = Step("ingress");
+    let step = Step(match options.ingress {
+        IngressKind::Nginx => "ingress (nginx)",
+        IngressKind::Envoy => "ingress (Envoy)",
+    });
     let ingress =
         Ingress::start(options.ingress, &folder, &credentials, true, echo_address).await?;
     step.done(3, &ingress.address().to_string(), ingress.ready_after());
@@ -290,17 +291,4 @@ fn fresh(folder: &Path) -> Result<PathBuf, StackError> {
     }?;
     make_folder(folder)?;
     folder.canonicalize().map_err(failed("find"))
-}
-
-async fn interrupted() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
-    }
 }
