@@ -66,16 +66,30 @@ pub async fn decide(
     host: &str,
 ) -> Explanation {
     let mut steps = Vec::new();
-    let mut step = |stage, passed, finding: String| steps.push(Step { stage, passed, finding });
+    let mut step = |stage, passed, finding: String| {
+        steps.push(Step {
+            stage,
+            passed,
+            finding,
+        })
+    };
     if credentials.server().select(sni).is_none() {
-        step("client_hello", false, format!("no certificate is held for {sni}"));
+        step(
+            "client_hello",
+            false,
+            format!("no certificate is held for {sni}"),
+        );
         return Explanation::refused(Refusal::SniUnknown, steps);
     }
     step("client_hello", true, format!("a certificate covers {sni}"));
     let permit = match authorizer.authorize(link_id, sni).await {
         Ok(permit) => permit,
         Err(refusal) => {
-            step("authorize", false, format!("link {link_id} for {sni}: {}", refusal.label()));
+            step(
+                "authorize",
+                false,
+                format!("link {link_id} for {sni}: {}", refusal.label()),
+            );
             return Explanation::refused(refusal, steps);
         }
     };
@@ -88,14 +102,22 @@ pub async fn decide(
     let cluster = Some(permit.cluster().to_string());
     let refusal = judge_host(authorizer, credentials, &permit, host).await;
     match refusal {
-        None => step("admit", true, format!("{host} is the host of this connection")),
+        None => step(
+            "admit",
+            true,
+            format!("{host} is the host of this connection"),
+        ),
         Some(refusal) => step("admit", false, format!("{host}: {}", refusal.label())),
     }
     let explanation = match refusal {
         None => Explanation::allowed("The request is forwarded to the cluster.".into(), steps),
         Some(refusal) => Explanation::refused(refusal, steps),
     };
-    Explanation { account, cluster, ..explanation }
+    Explanation {
+        account,
+        cluster,
+        ..explanation
+    }
 }
 
 async fn judge_host(
@@ -104,13 +126,21 @@ async fn judge_host(
     permit: &Permit,
     host: &str,
 ) -> Option<Refusal> {
-    let Some(name) = admit::split_port(host) else { return Some(Refusal::BadRequest) };
+    let Some(name) = admit::split_port(host) else {
+        return Some(Refusal::BadRequest);
+    };
     if permit.host().matches(name.as_bytes()) {
         return permit.customer_key_lost().then_some(Refusal::CustomerKey);
     }
-    let Ok(other) = HostName::parse(name) else { return Some(Refusal::HostNotPermitted) };
+    let Ok(other) = HostName::parse(name) else {
+        return Some(Refusal::HostNotPermitted);
+    };
     let same_certificate = credentials.same_certificate(permit.host(), &other);
-    Some(authorizer.judge_other_host(permit.link_id(), &other, same_certificate).await)
+    Some(
+        authorizer
+            .judge_other_host(permit.link_id(), &other, same_certificate)
+            .await,
+    )
 }
 
 impl Explanation {

@@ -227,12 +227,8 @@ http {{
   client_max_body_size 0;
   keepalive_requests {keepalive_requests};
   map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
+  ssl_protocols TLSv1.2 TLSv1.3;
   ssl_session_cache shared:tls:4m;
-  server {{
-    listen {address} ssl{http2} default_server;
-    server_name _;
-    ssl_reject_handshake on;
-  }}
   server {{
     listen {address} ssl{http2};
     server_name {name};
@@ -240,7 +236,7 @@ http {{
     ssl_certificate_key {certificates}/tls.key;
     ssl_client_certificate {certificates}/ca.crt;
     ssl_verify_client on;
-    ssl_protocols TLSv1.2 TLSv1.3;
+    if ($ssl_server_name != {name}) {{ return 421; }}
     location = / {{
       default_type application/json;
       return 200 '{{"ingress":"nginx","uri":"$request_uri","protocol":"$server_protocol"}}';

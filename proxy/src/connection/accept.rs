@@ -51,7 +51,9 @@ impl Accepted {
             .get_socket_digest()
             .and_then(|digest| digest.peer_addr().and_then(|peer| peer.as_inet().copied()))
             .ok_or((Refusal::UntrustedSource, None))?;
-        let seat = seats.take().ok_or((Refusal::ConnectionLimit, Some(source)))?;
+        let seat = seats
+            .take()
+            .ok_or((Refusal::ConnectionLimit, Some(source)))?;
         Ok(Self {
             from_probe_source: sources.is_probe(source.ip()),
             socket: ClientSocket(stream),
@@ -121,7 +123,12 @@ impl TrustedSources {
         metrics: Arc<Metrics>,
         access_log: AccessLog,
     ) -> Self {
-        Self { private_link, probes, metrics, access_log }
+        Self {
+            private_link,
+            probes,
+            metrics,
+            access_log,
+        }
     }
 
     /// Writes the line of a connection that was refused at accept.
@@ -182,7 +189,10 @@ pub struct Seats {
 impl Seats {
     /// Room for `max` connections.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicUsize::new(0), max })
+        Arc::new(Self {
+            taken: AtomicUsize::new(0),
+            max,
+        })
     }
 
     /// Connections open now.

@@ -80,7 +80,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(secured: Secured, born_draining: bool) -> (Self, tokio_rustls::server::TlsStream<crate::connection::client_hello::ClientIo>) {
+    fn new(
+        secured: Secured,
+        born_draining: bool,
+    ) -> (
+        Self,
+        tokio_rustls::server::TlsStream<crate::connection::client_hello::ClientIo>,
+    ) {
         let http2 = secured.is_http2();
         let connection = Self {
             link_id: secured.link_id,
@@ -124,13 +130,18 @@ pub struct Activity {
 
 impl Activity {
     fn new() -> Self {
-        Self { since: Instant::now(), last_micros: AtomicU64::new(0), in_flight: AtomicU32::new(0) }
+        Self {
+            since: Instant::now(),
+            last_micros: AtomicU64::new(0),
+            in_flight: AtomicU32::new(0),
+        }
     }
 
     /// Something moved just now.
     pub fn touch(&self, now: Instant) {
         let micros = now.saturating_duration_since(self.since).as_micros();
-        self.last_micros.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.last_micros
+            .store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// A request begins.
@@ -322,8 +333,15 @@ struct PartialHead {
 
 impl PartialHead {
     fn stuck(&mut self, connection: &Connection, _period: Duration) -> bool {
-        let partial = connection.framing.as_ref().is_some_and(|f| f.partial_head_bytes() > 0);
-        self.ticks = if partial && !connection.activity.busy() { self.ticks + 1 } else { 0 };
+        let partial = connection
+            .framing
+            .as_ref()
+            .is_some_and(|f| f.partial_head_bytes() > 0);
+        self.ticks = if partial && !connection.activity.busy() {
+            self.ticks + 1
+        } else {
+            0
+        };
         self.ticks > 2
     }
 }
@@ -331,8 +349,10 @@ impl PartialHead {
 /// Asks again whether the link may do what it does. `true`: no more.
 async fn revoked(own: &Connections, connection: &Connection) -> bool {
     let before = connection.standing.load_full();
-    let now =
-        own.authorizer.reconsider(connection.link_id, &connection.sni, &before).await;
+    let now = own
+        .authorizer
+        .reconsider(connection.link_id, &connection.sni, &before)
+        .await;
     match now {
         None => false,
         Some(standing) => {

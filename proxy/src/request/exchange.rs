@@ -170,10 +170,17 @@ impl Drop for Record {
             client: Some(connection.client),
             account: permit.and_then(Permit::account),
             sni: Some(connection.sni.as_str()),
-            authority: self.authority.as_ref().and_then(|value| value.to_str().ok()),
+            authority: self
+                .authority
+                .as_ref()
+                .and_then(|value| value.to_str().ok()),
             method: self.method.as_str(),
             uri: &self.uri,
-            protocol: if connection.http2 { "HTTP/2.0" } else { "HTTP/1.1" },
+            protocol: if connection.http2 {
+                "HTTP/2.0"
+            } else {
+                "HTTP/1.1"
+            },
             status: self.status.map(|status| status.as_u16()),
             request_bytes,
             response_bytes: self.answer_bytes,

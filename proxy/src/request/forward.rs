@@ -32,7 +32,12 @@ pub async fn forward(
 ) -> Result<Response<AnswerBody>, Refused> {
     parts.extensions.clear();
     let deadline = requests.options.response_timeout;
-    match timeout(deadline, send(requests, admitted, parts, body, &mut exchange)).await {
+    match timeout(
+        deadline,
+        send(requests, admitted, parts, body, &mut exchange),
+    )
+    .await
+    {
         Ok(Ok((response, lease))) => Ok(answer(response, lease, exchange)),
         Ok(Err(refusal)) => Err((refusal, exchange)),
         Err(_) => Err((Refusal::UpstreamTimeout, exchange)),
@@ -61,7 +66,9 @@ async fn send(
             Ok(response) => return Ok((response, lease)),
             Err(error) => error,
         };
-        let spare = again.take().filter(|spare| may_send_again(&error, reused, spare, &body));
+        let spare = again
+            .take()
+            .filter(|spare| may_send_again(&error, reused, spare, &body));
         tracing::debug!(request_id = %exchange.id(), %error, retry = spare.is_some(), "the ingress broke");
         parts = match spare {
             Some(spare) => spare,
@@ -105,7 +112,11 @@ fn address(
     Request::from_parts(parts, body)
 }
 
-fn answer(response: Response<Incoming>, lease: Lease, mut exchange: Exchange) -> Response<AnswerBody> {
+fn answer(
+    response: Response<Incoming>,
+    lease: Lease,
+    mut exchange: Exchange,
+) -> Response<AnswerBody> {
     let (mut parts, incoming) = response.into_parts();
     exchange.answered(parts.status);
     headers::to_client(&mut parts.headers, exchange.id());

@@ -36,7 +36,13 @@ impl Files {
     ) -> Self {
         let credentials_complete = readiness.condition("credentials");
         let routes_loaded = readiness.condition("routes");
-        Self { credentials, routes, metrics, credentials_complete, routes_loaded }
+        Self {
+            credentials,
+            routes,
+            metrics,
+            credentials_complete,
+            routes_loaded,
+        }
     }
 
     /// Looks at all of them. Blocks on the disk.
@@ -54,7 +60,8 @@ impl Files {
         let now = UnixTime::now();
         // Each refusal was counted and logged where it was found.
         let _ = self.credentials.refresh(now);
-        self.credentials_complete.set(self.credentials.complete(now));
+        self.credentials_complete
+            .set(self.credentials.complete(now));
     }
 
     fn look_at_routes(&self) {
@@ -77,9 +84,15 @@ impl Files {
 /// Looks at the files for ever, on a thread of its own, since files block.
 pub fn watch_files(config: &Config, parts: &Parts) -> Result<(), ServerError> {
     let credentials = Arc::clone(&parts.files);
-    every("credentials", config.credentials.check_interval, move || credentials.look_at_credentials())?;
+    every(
+        "credentials",
+        config.credentials.check_interval,
+        move || credentials.look_at_credentials(),
+    )?;
     let routes = Arc::clone(&parts.files);
-    every("routes", config.routes.reload_interval, move || routes.look_at_routes())
+    every("routes", config.routes.reload_interval, move || {
+        routes.look_at_routes()
+    })
 }
 
 fn every(

@@ -103,14 +103,16 @@ impl Drain {
         self.metrics.ready(false);
         let Self { options, seats, .. } = self;
         tracing::info!(
-            notice_seconds = options.notice.as_secs_f64(), connections = seats.taken(),
+            notice_seconds = options.notice.as_secs_f64(),
+            connections = seats.taken(),
             "drain: not ready; waiting for the probes to notice"
         );
         sleep(options.notice).await;
         self.phase.send_replace(Phase::Ending);
         self.ending.send_replace(true);
         tracing::info!(
-            timeout_seconds = options.timeout.as_secs_f64(), connections = seats.taken(),
+            timeout_seconds = options.timeout.as_secs_f64(),
+            connections = seats.taken(),
             "drain: not accepting; connections are asked to end"
         );
         let deadline = Instant::now() + options.timeout;
@@ -129,7 +131,10 @@ impl Drain {
         if left == 0 {
             tracing::info!("drain: done");
         } else {
-            tracing::warn!(connections = left, "drain: deadline; these connections are cut");
+            tracing::warn!(
+                connections = left,
+                "drain: deadline; these connections are cut"
+            );
         }
         self.phase.send_replace(Phase::Drained);
     }

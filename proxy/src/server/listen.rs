@@ -26,9 +26,9 @@ use crate::connection::accept::{Accepted, Seats, TrustedSources};
 use crate::connection::{self, Connections};
 use crate::outcome::Ending;
 use crate::probe::Health;
+use crate::server::ServerError;
 use crate::server::background::Background;
 use crate::server::parts::Parts;
-use crate::server::ServerError;
 use crate::telemetry::LevelHandle;
 
 /// Sockets that are bound and listening.
@@ -53,27 +53,39 @@ pub fn bind(config: &Config) -> Result<Listeners, ServerError> {
     };
     let mut fds = Fds::new();
     let mut add = |key, name: String, address, shared| {
-        let socket = listen(address, shared)
-            .map_err(|source| ServerError::Bind { key, address, source })?;
+        let socket = listen(address, shared).map_err(|source| ServerError::Bind {
+            key,
+            address,
+            source,
+        })?;
         fds.add(name, socket.into_raw_fd());
         Ok::<_, ServerError>(())
     };
     // An address that another process holds must be refused, although our own workers share it.
-    drop(listen(config.data.listen, false).map_err(|source| ServerError::Bind {
-        key: "data.listen",
-        address: config.data.listen,
-        source,
-    })?);
+    drop(
+        listen(config.data.listen, false).map_err(|source| ServerError::Bind {
+            key: "data.listen",
+            address: config.data.listen,
+            source,
+        })?,
+    );
     for worker in 0..workers {
         add("data.listen", data_name(worker), config.data.listen, true)?;
     }
     add("probe.listen", PROBE.into(), config.probe.listen, false)?;
     add("admin.listen", ADMIN.into(), config.admin.listen, false)?;
-    Ok(Listeners { workers, fds: Arc::new(Mutex::new(fds)) })
+    Ok(Listeners {
+        workers,
+        fds: Arc::new(Mutex::new(fds)),
+    })
 }
 
 fn listen(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
@@ -98,7 +110,9 @@ impl Listeners {
             let mut inner = Listening::new(format!("worker-{worker}"), app);
             inner.set_connection_filter(Arc::clone(&sources) as _);
             let keepalive = config.data.tcp_keepalive;
-            inner.add_listener(endpoint(data_name(worker)).tcp_socket_options(kept_alive(keepalive)));
+            inner.add_listener(
+                endpoint(data_name(worker)).tcp_socket_options(kept_alive(keepalive)),
+            );
             services.push(Box::new(Bound {
                 inner,
                 fds: Arc::clone(&self.fds),
@@ -114,7 +128,10 @@ impl Listeners {
         admin.add_listener(endpoint(ADMIN.into()));
         services.push(self.always(admin, parts));
         services.push(Box::new(Background::new(parts)));
-        Services { services, workers: self.workers }
+        Services {
+            services,
+            workers: self.workers,
+        }
     }
 
     /// A service that goes on while the process drains.
@@ -124,7 +141,12 @@ impl Listeners {
         parts: &Parts,
     ) -> Box<dyn ServiceWithDependents> {
         let accept_until = parts.drain.never();
-        Box::new(Bound { inner, fds: Arc::clone(&self.fds), accept_until, upstream: None })
+        Box::new(Bound {
+            inner,
+            fds: Arc::clone(&self.fds),
+            accept_until,
+            upstream: None,
+        })
     }
 }
 
@@ -201,7 +223,9 @@ impl ServerApp for Data {
             }
             Err((refusal, source)) => {
                 self.connections.metrics.connection_accepted();
-                self.connections.metrics.connection_ended(Ending::Refused(refusal));
+                self.connections
+                    .metrics
+                    .connection_ended(Ending::Refused(refusal));
                 self.connections.metrics.refused(refusal);
                 self.sources.log(refusal, source);
             }

@@ -112,7 +112,9 @@ pub fn run(config: Config) -> Result<(), ServerError> {
     background::watch_files(&config, &parts)?;
     let mut server = Server::new_with_opt_and_conf(None, pingora());
     server.add_services(server_parts.services);
-    server.run(RunArgs { shutdown_signal: Box::new(drain::Signals::new(parts.drain.clone())) });
+    server.run(RunArgs {
+        shutdown_signal: Box::new(drain::Signals::new(parts.drain.clone())),
+    });
     let flushed = parts.access_log.close(ACCESS_LOG_FLUSH_TIMEOUT);
     tracing::info!(access_log_flushed = flushed, "stopped");
     Ok(())

@@ -72,8 +72,12 @@ impl Parts {
             Arc::clone(&seats),
             Arc::clone(&metrics),
         ));
-        let files =
-            Files::new(&readiness, Arc::clone(&credentials), routes, Arc::clone(&metrics));
+        let files = Files::new(
+            &readiness,
+            Arc::clone(&credentials),
+            routes,
+            Arc::clone(&metrics),
+        );
         let upstream_health = Arc::new(upstream::Health::new(
             Arc::clone(&clusters),
             Arc::clone(&credentials),
@@ -100,9 +104,15 @@ impl Parts {
     /// Reads the credentials once; an error if any of them is not good.
     pub fn prove_credentials(&self) -> Result<(), ServerError> {
         let rejected = self.credentials.refresh(UnixTime::now());
-        let lines: Vec<String> =
-            rejected.iter().map(|one| format!("{}: {}", one.path.display(), one.why)).collect();
-        if lines.is_empty() { Ok(()) } else { Err(ServerError::Credentials(lines.join("\n"))) }
+        let lines: Vec<String> = rejected
+            .iter()
+            .map(|one| format!("{}: {}", one.path.display(), one.why))
+            .collect();
+        if lines.is_empty() {
+            Ok(())
+        } else {
+            Err(ServerError::Credentials(lines.join("\n")))
+        }
     }
 
     /// What one worker's connections use: a way to the ingress of its own, the rest shared.
@@ -161,17 +171,30 @@ fn clusters(config: &Config) -> Result<Clusters, ServerError> {
                 UpstreamProtocol::H2 => Protocol::Http2,
             };
             let name = ClusterName::new(name.as_str());
-            Ok(Cluster::new(name, server_name, protocol, &options.endpoints))
+            Ok(Cluster::new(
+                name,
+                server_name,
+                protocol,
+                &options.endpoints,
+            ))
         })
         .collect()
 }
 
 fn routes(config: &Config) -> Result<Option<Arc<RouteFile>>, ServerError> {
-    let Some(path) = config.routes.file.as_ref().filter(|_| config.mode != ConfiguredMode::Forward)
+    let Some(path) = config
+        .routes
+        .file
+        .as_ref()
+        .filter(|_| config.mode != ConfiguredMode::Forward)
     else {
         return Ok(None);
     };
-    let clusters = config.upstream.clusters.keys().map(|name| ClusterName::new(name.as_str()));
+    let clusters = config
+        .upstream
+        .clusters
+        .keys()
+        .map(|name| ClusterName::new(name.as_str()));
     let path: PathBuf = path.clone();
     RouteFile::open(path, clusters)
         .map(|file| Some(Arc::new(file)))
@@ -189,7 +212,9 @@ fn with_source(error: &dyn std::error::Error) -> String {
 fn mode(config: &Config) -> Mode {
     match (config.mode, &config.forward_cluster) {
         (ConfiguredMode::Audit, _) => Mode::Audit,
-        (ConfiguredMode::Forward, Some(cluster)) => Mode::Forward(ClusterName::new(cluster.as_str())),
+        (ConfiguredMode::Forward, Some(cluster)) => {
+            Mode::Forward(ClusterName::new(cluster.as_str()))
+        }
         // The configuration demands a cluster with `forward`; without one, deny by default.
         (ConfiguredMode::Enforce | ConfiguredMode::Forward, _) => Mode::Enforce,
     }

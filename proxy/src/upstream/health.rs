@@ -27,7 +27,12 @@ impl Health {
         options: Options,
         ingress: Condition,
     ) -> Self {
-        Self { clusters, credentials, options, ingress }
+        Self {
+            clusters,
+            credentials,
+            options,
+            ingress,
+        }
     }
 
     /// Checks for ever.
@@ -35,7 +40,11 @@ impl Health {
         loop {
             let reached = self.check().await;
             self.ingress.set(reached);
-            let soon = if reached { interval } else { interval.min(UNREACHED_INTERVAL) };
+            let soon = if reached {
+                interval
+            } else {
+                interval.min(UNREACHED_INTERVAL)
+            };
             tokio::time::sleep(soon).await;
         }
     }
@@ -43,11 +52,15 @@ impl Health {
     /// Checks each endpoint once. Whether any can be reached.
     async fn check(&self) -> bool {
         // Without credentials there is nothing to check with; readiness waits for them by name.
-        let Some(identity) = self.credentials.client() else { return false };
+        let Some(identity) = self.credentials.client() else {
+            return false;
+        };
         let mut reached = false;
         for cluster in self.clusters.iter() {
             for endpoint in cluster.endpoints() {
-                match connect::open(endpoint, cluster, Protocol::Auto, &identity, self.options).await {
+                match connect::open(endpoint, cluster, Protocol::Auto, &identity, self.options)
+                    .await
+                {
                     Ok(_) => {
                         cluster.succeeded(endpoint);
                         reached = true;

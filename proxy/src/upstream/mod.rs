@@ -82,7 +82,13 @@ pub enum LeaseError {
 impl LeaseError {
     /// Whether it was time that ran out.
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::Connect { source: ConnectError::Timeout(_), .. })
+        matches!(
+            self,
+            Self::Connect {
+                source: ConnectError::Timeout(_),
+                ..
+            }
+        )
     }
 }
 
@@ -95,7 +101,13 @@ impl Upstream {
         metrics: Arc<Metrics>,
     ) -> Self {
         let pool = Arc::new(Pool::new(options, Arc::clone(&metrics)));
-        Self { options, clusters, credentials, pool, metrics }
+        Self {
+            options,
+            clusters,
+            credentials,
+            pool,
+            metrics,
+        }
     }
 
     /// The right to send one request to an endpoint of the cluster, by whatever protocol it prefers.
@@ -111,14 +123,20 @@ impl Upstream {
     }
 
     fn cluster(&self, name: &ClusterName) -> Result<&Cluster, LeaseError> {
-        self.clusters.get(name).ok_or_else(|| LeaseError::NoCluster(name.clone()))
+        self.clusters
+            .get(name)
+            .ok_or_else(|| LeaseError::NoCluster(name.clone()))
     }
 
     async fn lease_by(&self, cluster: &Cluster, protocol: Protocol) -> Result<Lease, LeaseError> {
         let identity = self.credentials.client().ok_or(LeaseError::NoIdentity)?;
         let mut last = None;
         for endpoint in cluster.candidates() {
-            let key = pool::Key { endpoint, generation: identity.generation, protocol };
+            let key = pool::Key {
+                endpoint,
+                generation: identity.generation,
+                protocol,
+            };
             if let Some(pooled) = self.pool.take(&key) {
                 return Ok(self.reuse(key, pooled));
             }
@@ -155,12 +173,24 @@ impl Upstream {
     }
 
     fn reuse(&self, key: pool::Key, pooled: Pooled) -> Lease {
-        Lease { pool: Arc::clone(&self.pool), key, pooled, reused: true, connect: None }
+        Lease {
+            pool: Arc::clone(&self.pool),
+            key,
+            pooled,
+            reused: true,
+            connect: None,
+        }
     }
 
     fn begin(&self, key: pool::Key, opened: Opened, took: Duration) -> Lease {
         let pooled = self.pool.admit(&key, opened);
-        Lease { pool: Arc::clone(&self.pool), key, pooled, reused: false, connect: Some(took) }
+        Lease {
+            pool: Arc::clone(&self.pool),
+            key,
+            pooled,
+            reused: false,
+            connect: Some(took),
+        }
     }
 
     /// Closes what is idle for too long, too old or of a former credential generation, for ever.
@@ -198,7 +228,11 @@ impl Lease {
     pub fn served(&self) -> Served {
         Served {
             endpoint: self.key.endpoint,
-            protocol: if self.is_http2() { "HTTP/2.0" } else { "HTTP/1.1" },
+            protocol: if self.is_http2() {
+                "HTTP/2.0"
+            } else {
+                "HTTP/1.1"
+            },
             connect: self.connect,
         }
     }
