@@ -214,7 +214,7 @@ fn configuration(address: SocketAddr, certificates: &Path, options: &NginxOption
     let certificates = certificates.display();
     let locations = locations(options.backend);
     format!(
-        r#"daemon off;
+        r"daemon off;
 worker_processes {workers};
 {user}
 pid nginx.pid;
@@ -248,7 +248,7 @@ http {{
     ssl_protocols TLSv1.2 TLSv1.3;
 {locations}  }}
 }}
-"#,
+",
         fields = fields.join(",")
     )
 }
