@@ -9,7 +9,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ::http::HeaderValue;
@@ -75,6 +75,7 @@ pub struct Connection {
     pub activity: Activity,
     /// Whether it was accepted before, but ready only after, this process began to drain.
     pub born_draining: bool,
+    cut: AtomicBool,
     closing: Notify,
     _seat: Seat,
 }
@@ -103,10 +104,16 @@ impl Connection {
             sni: secured.sni,
             activity: Activity::new(),
             born_draining,
+            cut: AtomicBool::new(false),
             closing: Notify::new(),
             _seat: secured.seat,
         };
         (connection, secured.stream)
+    }
+
+    /// Whether we cut it, with whatever was in flight.
+    pub fn was_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 
     /// Ends the connection once the requests in flight are done.
@@ -267,7 +274,10 @@ async fn drive<C: Graceful>(
     tokio::select! {
         biased;
         result = served => ending(result, Some(reason)),
-        () = hard => reason.unwrap_or(Ending::Idle),
+        () = hard => {
+            connection.cut.store(true, Ordering::Relaxed);
+            reason.unwrap_or(Ending::Idle)
+        }
     }
 }
 

@@ -194,7 +194,11 @@ impl Drop for Record {
             tls_resumed: connection.resumed,
             refusal: self.refusal,
             would_refuse: permit.and_then(Permit::would_refuse),
-            ending: self.ending.unwrap_or(RequestEnding::ClientBroke),
+            ending: self.ending.unwrap_or(if connection.was_cut() {
+                RequestEnding::Cut
+            } else {
+                RequestEnding::ClientBroke
+            }),
         });
     }
 }

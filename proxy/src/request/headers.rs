@@ -113,7 +113,7 @@ fn strip_identity(headers: &mut HeaderMap) {
 
 fn claims_identity(name: &HeaderName) -> bool {
     let name = name.as_str();
-    let candidate = name.starts_with("x-") || name.starts_with('f');
+    let candidate = name.starts_with(['x', 'f']);
     candidate
         && (IDENTITY_NAMES.contains(&name)
             || IDENTITY_PREFIXES
