@@ -36,12 +36,9 @@ pub async fn forward(
 ) -> Result<Response<AnswerBody>, Refused> {
     parts.extensions.clear();
     let limit = requests.options.response_timeout;
-    let sent = patiently(
-        limit,
-        &body.clone(),
-        send(requests, admitted, parts, body, &mut exchange),
-    );
-    match sent.await {
+    let progress = body.clone();
+    let sending = send(requests, admitted, parts, body, &mut exchange);
+    match patiently(limit, &progress, sending).await {
         Some(Ok((response, lease))) => Ok(answer(response, lease, exchange)),
         Some(Err(refusal)) => Err((refusal, exchange)),
         None => Err((Refusal::UpstreamTimeout, exchange)),
