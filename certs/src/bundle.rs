@@ -193,3 +193,100 @@ impl fmt::Debug for Bundle {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::client::danger::ServerCertVerifier;
+    use rustls::server::WebPkiClientVerifier;
+    use rustls::sign::SingleCertAndKey;
+    use rustls::{ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection};
+
+    use super::*;
+    use crate::dev_ca::{DevCa, KeyKind, LeafOptions};
+
+    fn trust(ca: &DevCa) -> Arc<RootCertStore> {
+        let trust = Bundle::prove(ca.trust(), &Expectations::trust(), UnixTime::now());
+        trust.unwrap().roots()
+    }
+
+    fn resolver(ca: &DevCa, options: &LeafOptions) -> Arc<SingleCertAndKey> {
+        let bundle = ca.leaf(options).unwrap().bundle().unwrap();
+        Arc::new(SingleCertAndKey::from(bundle.certified_key().unwrap()))
+    }
+
+    /// A mutual TLS handshake in memory, between a server that trusts `clients` and a client that trusts `servers`.
+    fn handshake(kind: KeyKind, ca: &DevCa, clients: &DevCa, servers: &DevCa) -> Result<(), Error> {
+        let options = |purpose| LeafOptions {
+            key: kind,
+            ..LeafOptions::new(purpose, ["a.example"])
+        };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(trust(clients), provider.clone());
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_cert_resolver(resolver(ca, &options(Purpose::Server)));
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(trust(servers))
+            .with_client_cert_resolver(resolver(ca, &options(Purpose::Client)));
+        let mut server = ServerConnection::new(Arc::new(server))?;
+        let mut client = ClientConnection::new(Arc::new(client), "a.example".try_into().unwrap())?;
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).unwrap();
+            server.read_tls(&mut wire.as_slice()).unwrap();
+            server.process_new_packets()?;
+            wire.clear();
+            server.write_tls(&mut wire).unwrap();
+            client.read_tls(&mut wire.as_slice()).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn proven_bundles_complete_a_mutual_handshake_with_each_kind_of_key() {
+        let root = DevCa::new("Test CA").unwrap();
+        let issuing = root.intermediate("Issuing CA").unwrap();
+        for kind in [
+            KeyKind::P256,
+            KeyKind::P384,
+            KeyKind::Rsa2048,
+            KeyKind::Ed25519,
+        ] {
+            handshake(kind, &issuing, &root, &root).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_handshake_with_another_ca_fails_on_either_side() {
+        let (ca, other) = (
+            DevCa::new("Test CA").unwrap(),
+            DevCa::new("Other CA").unwrap(),
+        );
+        assert!(handshake(KeyKind::P256, &ca, &other, &ca).is_err());
+        assert!(handshake(KeyKind::P256, &ca, &ca, &other).is_err());
+    }
+
+    #[test]
+    fn a_bundle_without_anchors_trusts_nobody() {
+        let server = DevCa::new("Test CA")
+            .unwrap()
+            .server(&["a.example"])
+            .unwrap()
+            .bundle()
+            .unwrap();
+        let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(
+            server.roots(),
+            Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+        );
+        assert!(
+            verifier
+                .build()
+                .map(|it| it.supported_verify_schemes())
+                .is_err()
+        );
+    }
+}

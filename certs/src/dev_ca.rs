@@ -290,3 +290,44 @@ fn after_now(seconds: i64) -> i64 {
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_ca_that_was_made_before_issues_what_its_anchor_verifies() {
+        let made = DevCa::new("Development CA").unwrap();
+        let loaded = DevCa::load(made.ca_pem(), &made.ca_key_pem()).unwrap();
+        let issued = loaded
+            .intermediate("Issuing CA")
+            .unwrap()
+            .client("postern")
+            .unwrap();
+        let parts = issued.parts().with_anchors(made.ca_pem());
+        Bundle::prove(parts, &Expectations::client(), UnixTime::now()).unwrap();
+        assert_eq!(issued.ca_pem, made.ca_pem());
+    }
+
+    #[test]
+    fn the_key_file_is_for_the_owner_only() {
+        let dir = tempfile::TempDir::new().unwrap();
+        DevCa::new("Development CA")
+            .unwrap()
+            .server(&["a.example"])
+            .unwrap()
+            .write_to(dir.path())
+            .unwrap();
+        let key = fs::metadata(dir.path().join("tls.key")).unwrap();
+        assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn trust_anchors_are_no_leaf() {
+        let ca = DevCa::new("Development CA").unwrap();
+        let refused = ca.leaf(&LeafOptions::new(Purpose::Trust, ["a.example"]));
+        assert!(matches!(refused, Err(DevCaError::Purpose)));
+    }
+}

@@ -124,11 +124,7 @@ impl<'a> Inspected<'a> {
             subject: name(x509.subject()),
             issuer: name(x509.issuer()),
             dns_names: dns_names(&x509).map_err(|e| e.to_string())?,
-            serial: x509
-                .raw_serial()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            serial: hex(x509.raw_serial()),
             not_before: validity.not_before.timestamp(),
             not_after: validity.not_after.timestamp(),
             fingerprint: Fingerprint::of(der),
@@ -163,6 +159,13 @@ impl<'a> Inspected<'a> {
             || *algorithm == oid::OID_PKCS1_SHA1WITHRSA
             || algorithm.to_id_string() == ECDSA_WITH_SHA1
     }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }
 
 fn dns_names(x509: &X509Certificate<'_>) -> Result<Vec<String>, X509Error> {

@@ -317,11 +317,11 @@ impl Identity {
                 Role::Anchors => append(&mut parts.anchors, &content),
                 // Certificates without a key may serve as trust anchors; which they are is for the purpose to say.
                 Role::Any if !pem::holds_key(&content) => {
-                    parts.chain = content.clone();
+                    parts.chain.clone_from(&content);
                     parts.anchors = content;
                 }
                 Role::Any => {
-                    parts.chain = content.clone();
+                    parts.chain.clone_from(&content);
                     parts.key = content;
                 }
                 Role::Manifest => manifest = Some(parse_manifest(path, &content)?),
@@ -401,9 +401,12 @@ fn is_empty(dir: &Path) -> bool {
     fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
+/// Joins files, of which the one before may lack its last line ending.
 fn append(to: &mut Zeroizing<Vec<u8>>, content: &[u8]) {
+    if !to.is_empty() {
+        to.push(b'\n');
+    }
     to.extend_from_slice(content);
-    to.push(b'\n');
 }
 
 fn read_bounded(path: &Path, max: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {

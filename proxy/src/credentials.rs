@@ -109,7 +109,9 @@ impl Credentials {
             provider: Arc::new(aws_lc_rs::default_provider()),
             tickets: aws_lc_rs::Ticketer::new().map_err(SetupError)?,
             watched: Mutex::new(Watched {
-                server: server.map(|path| source(path, Expectations::server())).collect(),
+                server: server
+                    .map(|path| source(path, Expectations::server()))
+                    .collect(),
                 identity: source(options.identity, Expectations::client()),
                 trust: source(options.trust, Expectations::trust()),
                 generation: 0,
@@ -133,7 +135,10 @@ impl Credentials {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         watched.sources().all(|source| {
-            source.bundle.as_ref().is_some_and(|bundle| now <= bundle.usable_until())
+            source
+                .bundle
+                .as_ref()
+                .is_some_and(|bundle| now <= bundle.usable_until())
         })
     }
 
@@ -141,7 +146,9 @@ impl Credentials {
     /// (RFC 9113 section 9.1.1).
     pub fn same_certificate(&self, one: &HostName, other: &HostName) -> bool {
         let server = self.server.load();
-        server.find(one).is_some_and(|certificate| certificate.bundle.covers(other.as_str()))
+        server
+            .find(one)
+            .is_some_and(|certificate| certificate.bundle.covers(other.as_str()))
     }
 
     /// Looks at each place and takes what is new and proven. Blocks on files; returns what was refused.
@@ -150,10 +157,12 @@ impl Credentials {
         let mut rejected = Vec::new();
         let mut server_changed = false;
         for source in &mut watched.server {
-            server_changed |= source.check(CredentialUse::Server, now, &self.metrics, &mut rejected);
+            server_changed |=
+                source.check(CredentialUse::Server, now, &self.metrics, &mut rejected);
         }
         if server_changed {
-            self.server.store(Arc::new(self.server_set(&watched.server)));
+            self.server
+                .store(Arc::new(self.server_set(&watched.server)));
         }
         let identity = &mut watched.identity;
         let mut changed = identity.check(CredentialUse::Client, now, &self.metrics, &mut rejected);
@@ -173,7 +182,10 @@ impl Credentials {
     fn server_set(&self, sources: &[Source]) -> ServerCredentials {
         let mut set = ServerCredentials::default();
         for bundle in sources.iter().filter_map(|source| source.bundle.as_ref()) {
-            let Some(tls) = bundle.certified_key().and_then(|key| self.server_config(key)) else {
+            let Some(tls) = bundle
+                .certified_key()
+                .and_then(|key| self.server_config(key))
+            else {
                 continue;
             };
             let place = set.certificates.len();
@@ -183,7 +195,10 @@ impl Credentials {
                     None => set.by_name.entry(name.clone()).or_insert(place),
                 };
             }
-            set.certificates.push(Certificate { bundle: Arc::clone(bundle), tls });
+            set.certificates.push(Certificate {
+                bundle: Arc::clone(bundle),
+                tls,
+            });
         }
         set
     }
@@ -227,7 +242,10 @@ impl Credentials {
     pub fn in_use(&self) -> Vec<(CredentialUse, PathBuf, Arc<Bundle>)> {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = |kind, source: &Source| {
-            source.bundle.as_ref().map(|bundle| (kind, source.path.clone(), Arc::clone(bundle)))
+            source
+                .bundle
+                .as_ref()
+                .map(|bundle| (kind, source.path.clone(), Arc::clone(bundle)))
         };
         watched
             .server
@@ -272,7 +290,10 @@ impl Source {
                     path = %self.path.display(), used_as = used_as.label(), reason = why.label(),
                     error = %why, previous_kept = self.bundle.is_some(), "credentials refused"
                 );
-                rejected.push(Rejected { path: self.path.clone(), why });
+                rejected.push(Rejected {
+                    path: self.path.clone(),
+                    why,
+                });
                 false
             }
         }
@@ -282,19 +303,27 @@ impl Source {
 impl ServerCredentials {
     /// The TLS configuration whose certificate covers the host.
     pub fn select(&self, host: &HostName) -> Option<Arc<ServerConfig>> {
-        self.find(host).map(|certificate| Arc::clone(&certificate.tls))
+        self.find(host)
+            .map(|certificate| Arc::clone(&certificate.tls))
     }
 
     /// Some configuration, for a probe that names no host.
     pub fn any(&self) -> Option<Arc<ServerConfig>> {
-        self.certificates.first().map(|certificate| Arc::clone(&certificate.tls))
+        self.certificates
+            .first()
+            .map(|certificate| Arc::clone(&certificate.tls))
     }
 
     fn find(&self, host: &HostName) -> Option<&Certificate> {
         let host = host.as_str();
         let exact = self.by_name.get(host);
-        let suffix = || host.split_once('.').and_then(|(_, suffix)| self.by_suffix.get(suffix));
-        exact.or_else(suffix).and_then(|&place| self.certificates.get(place))
+        let suffix = || {
+            host.split_once('.')
+                .and_then(|(_, suffix)| self.by_suffix.get(suffix))
+        };
+        exact
+            .or_else(suffix)
+            .and_then(|&place| self.certificates.get(place))
     }
 }
 

@@ -5,9 +5,13 @@
 
 use std::fmt;
 
+use postern_api::{HostName, LinkId};
 use serde::Serialize;
 
+use crate::connection::authorize::{Authorizer, Permit};
+use crate::credentials::Credentials;
 use crate::outcome::{Answer, Refusal};
+use crate::request::admit;
 
 /// What would happen to one request on one connection, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -51,6 +55,92 @@ pub struct Step {
     pub passed: bool,
     /// What was looked at and what was found.
     pub finding: String,
+}
+
+/// Decides as a connection and its first request would be decided, and tells each step.
+pub async fn decide(
+    authorizer: &Authorizer,
+    credentials: &Credentials,
+    link_id: LinkId,
+    sni: &HostName,
+    host: &str,
+) -> Explanation {
+    let mut steps = Vec::new();
+    let mut step = |stage, passed, finding: String| {
+        steps.push(Step {
+            stage,
+            passed,
+            finding,
+        })
+    };
+    if credentials.server().select(sni).is_none() {
+        step(
+            "client_hello",
+            false,
+            format!("no certificate is held for {sni}"),
+        );
+        return Explanation::refused(Refusal::SniUnknown, steps);
+    }
+    step("client_hello", true, format!("a certificate covers {sni}"));
+    let permit = match authorizer.authorize(link_id, sni).await {
+        Ok(permit) => permit,
+        Err(refusal) => {
+            step(
+                "authorize",
+                false,
+                format!("link {link_id} for {sni}: {}", refusal.label()),
+            );
+            return Explanation::refused(refusal, steps);
+        }
+    };
+    let found = match permit.would_refuse() {
+        Some(refusal) => format!("mode audit lets through what is {}", refusal.label()),
+        None => format!("link {link_id} may reach {sni}"),
+    };
+    step("authorize", true, found);
+    let account = permit.account().map(str::to_owned);
+    let cluster = Some(permit.cluster().to_string());
+    let refusal = judge_host(authorizer, credentials, &permit, host).await;
+    match refusal {
+        None => step(
+            "admit",
+            true,
+            format!("{host} is the host of this connection"),
+        ),
+        Some(refusal) => step("admit", false, format!("{host}: {}", refusal.label())),
+    }
+    let explanation = match refusal {
+        None => Explanation::allowed("The request is forwarded to the cluster.".into(), steps),
+        Some(refusal) => Explanation::refused(refusal, steps),
+    };
+    Explanation {
+        account,
+        cluster,
+        ..explanation
+    }
+}
+
+async fn judge_host(
+    authorizer: &Authorizer,
+    credentials: &Credentials,
+    permit: &Permit,
+    host: &str,
+) -> Option<Refusal> {
+    let Some(name) = admit::split_port(host) else {
+        return Some(Refusal::BadRequest);
+    };
+    if permit.host().matches(name.as_bytes()) {
+        return permit.customer_key_lost().then_some(Refusal::CustomerKey);
+    }
+    let Ok(other) = HostName::parse(name) else {
+        return Some(Refusal::HostNotPermitted);
+    };
+    let same_certificate = credentials.same_certificate(permit.host(), &other);
+    Some(
+        authorizer
+            .judge_other_host(permit.link_id(), &other, same_certificate)
+            .await,
+    )
 }
 
 impl Explanation {

@@ -100,12 +100,12 @@ fn main() -> ExitCode {
 }
 
 fn run(file: &File) -> Result<(), Failure> {
-    postern::server::run(load(file)?).map_err(Failure::Running)
+    postern::server::run(load(file)?).map_err(|error| Failure::Running(whole(&error)))
 }
 
 fn check(file: &File) -> Result<(), Failure> {
     let config = load(file)?;
-    postern::server::check(&config).map_err(Failure::Configuration)?;
+    postern::server::check(&config).map_err(|error| Failure::Configuration(whole(&error)))?;
     print(&format!("{}: ok\n", file.config.display()))
 }
 
@@ -113,7 +113,7 @@ fn explain(question: &Question) -> Result<(), Failure> {
     let config = load(&question.file)?;
     let host = question.host.as_deref().unwrap_or(question.sni.as_str());
     let explanation = postern::server::explain(&config, question.link_id, &question.sni, host)
-        .map_err(Failure::Running)?;
+        .map_err(|error| Failure::Running(whole(&error)))?;
     if question.json {
         let json = serde_json::to_string_pretty(&explanation)
             .map_err(|error| Failure::Running(error.to_string()))?;
@@ -131,11 +131,18 @@ fn load(file: &File) -> Result<Config, Failure> {
             value.to_string_lossy().into_owned(),
         )
     });
-    Config::load(&file.config, env).map_err(|error| {
-        let why =
-            std::error::Error::source(&error).map_or_else(String::new, |why| format!(": {why}"));
-        Failure::Configuration(format!("{error}{why}"))
-    })
+    Config::load(&file.config, env).map_err(|error| Failure::Configuration(whole(&error)))
+}
+
+/// An error and its causes, in one line.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 fn print(text: &str) -> Result<(), Failure> {

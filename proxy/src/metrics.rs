@@ -16,7 +16,6 @@ mod tests;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::StatusCode;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
@@ -58,7 +57,7 @@ pub struct Metrics {
     routes_generation: IntGauge,
     routes_reload: By<ReloadOutcome, IntCounter>,
     credential_not_after: By<CredentialUse, IntGauge>,
-    credential_generation: By<CredentialUse, IntGauge>,
+    credential_generation: IntGauge,
     credential_refusals: IntCounterVec,
     credential_last_success: By<CredentialUse, IntGauge>,
     sampled: Mutex<Sampled>,
@@ -138,7 +137,7 @@ impl Metrics {
             routes_generation: maker.gauge("postern_routes_generation")?,
             routes_reload: maker.counters_by("postern_routes_reload_total")?,
             credential_not_after: maker.gauges_by("postern_credential_not_after_seconds")?,
-            credential_generation: maker.gauges_by("postern_credential_generation")?,
+            credential_generation: maker.gauge("postern_credential_generation")?,
             credential_refusals: maker.counters("postern_credential_refusals_total")?,
             credential_last_success: maker.gauges_by("postern_credential_last_success_seconds")?,
             sampled: Mutex::new(Sampled::new(&maker, access_log)?),
@@ -176,13 +175,10 @@ impl Metrics {
         self.connections_open.inc();
     }
 
-    /// A client connection ended. A refusal that ended it is counted here too.
+    /// A client connection ended. A refusal that ended it is counted by [`Metrics::refused`].
     pub fn connection_ended(&self, ending: Ending) {
         self.connections_open.dec();
         self.connections.count(&(ending.label(), ending.blame()));
-        if let Ending::Refused(refusal) = ending {
-            self.refused(refusal);
-        }
     }
 
     /// Client connections that are open.
@@ -190,7 +186,7 @@ impl Metrics {
         self.connections_open.get()
     }
 
-    /// A request was refused. Connections are counted by [`Metrics::connection_ended`].
+    /// A connection or a request was refused.
     pub fn refused(&self, refusal: Refusal) {
         self.refusals.count(&refusal);
     }
@@ -200,9 +196,11 @@ impl Metrics {
         self.would_refuse.count(&refusal);
     }
 
-    /// A TLS handshake with a client succeeded.
-    pub fn handshake_ended(&self, version: TlsVersion, resumed: bool, duration: Duration) {
-        self.handshakes.at(version, resumed.into()).inc();
+    /// A TLS handshake with a client succeeded. `version` as in the access log: `TLSv1.3`.
+    pub fn handshake(&self, version: &str, resumed: bool, duration: Duration) {
+        self.handshakes
+            .at(TlsVersion::of(version), resumed.into())
+            .inc();
         self.handshake_duration.observe(duration.as_secs_f64());
     }
 
@@ -211,18 +209,23 @@ impl Metrics {
         self.requests_in_flight.inc();
     }
 
-    /// An exchange ended, with the status that the client got, if any.
+    /// An exchange ended, with the status that the client got, if any, and so many bytes of bodies from and to it.
     pub fn request_ended(
         &self,
-        protocol: Protocol,
-        status: Option<StatusCode>,
+        http2: bool,
+        status: Option<u16>,
         duration: Duration,
+        request_bytes: u64,
+        response_bytes: u64,
     ) {
+        let protocol = Protocol::of(http2);
         self.requests_in_flight.dec();
         self.requests.at(protocol, StatusClass::of(status)).inc();
         self.request_duration
             .at(protocol)
             .observe(duration.as_secs_f64());
+        self.request_body_bytes.inc_by(request_bytes);
+        self.response_body_bytes.inc_by(response_bytes);
     }
 
     /// Requests that are being answered.
@@ -230,26 +233,27 @@ impl Metrics {
         self.requests_in_flight.get()
     }
 
-    /// Bytes of bodies passed: from the client, and to it.
-    pub fn body_bytes(&self, request: u64, response: u64) {
-        self.request_body_bytes.inc_by(request);
-        self.response_body_bytes.inc_by(response);
-    }
-
     /// A request became a tunnel.
     pub fn upgraded(&self) {
         self.upgrades.inc();
     }
 
-    /// An attempt to connect to the ingress ended. One that connected is open from now on, of the current
-    /// generation, until [`Metrics::upstream_closed`].
-    pub fn upstream_connect_ended(&self, outcome: ConnectOutcome) {
+    /// An attempt to connect to the ingress ended.
+    pub fn upstream_connected(&self, connected: bool) {
+        let outcome = if connected {
+            ConnectOutcome::Connected
+        } else {
+            ConnectOutcome::Failed
+        };
         self.upstream_connects.at(outcome).inc();
-        if outcome == ConnectOutcome::Connected {
-            self.upstream_connections
-                .at(UpstreamGeneration::Current)
-                .inc();
-        }
+    }
+
+    /// A connection to the ingress is open, with the current client certificate. Each is followed by one
+    /// [`Metrics::upstream_closed`].
+    pub fn upstream_opened(&self) {
+        self.upstream_connections
+            .at(UpstreamGeneration::Current)
+            .inc();
     }
 
     /// A connection to the ingress that was of the current generation is not any more.
@@ -268,8 +272,10 @@ impl Metrics {
     }
 
     /// A request was sent to the ingress.
-    pub fn upstream_request(&self, protocol: Protocol, reused: bool) {
-        self.upstream_requests.at(protocol, reused.into()).inc();
+    pub fn upstream_request(&self, http2: bool, reused: bool) {
+        self.upstream_requests
+            .at(Protocol::of(http2), reused.into())
+            .inc();
     }
 
     /// A request is sent to the ingress once more.
@@ -305,25 +311,25 @@ impl Metrics {
         self.routes_reload.at(ReloadOutcome::Refused).inc();
     }
 
-    /// Credentials were taken into use. `not_after` is in seconds since 1970.
-    pub fn credential_taken(&self, of: CredentialUse, generation: u64, not_after: i64) {
-        self.credential_generation
-            .at(of)
-            .set(i64::try_from(generation).unwrap_or(i64::MAX));
+    /// New credentials are good and in use. `not_after` and `now` are in seconds since 1970.
+    pub fn credential_proven(&self, of: CredentialUse, not_after: i64, now: u64) {
         self.credential_not_after.at(of).set(not_after);
+        self.credential_last_success
+            .at(of)
+            .set(i64::try_from(now).unwrap_or(i64::MAX));
     }
 
-    /// Credentials were looked at and are good, at `now` in seconds since 1970.
-    pub fn credential_checked(&self, of: CredentialUse, now: i64) {
-        self.credential_last_success.at(of).set(now);
+    /// Client certificate and trust towards the ingress are generation `generation` now.
+    pub fn credential_generation(&self, generation: u64) {
+        self.credential_generation
+            .set(i64::try_from(generation).unwrap_or(i64::MAX));
     }
 
     /// New credentials were refused. `reason` is a word of a closed set, never text from outside.
     pub fn credential_refused(&self, of: CredentialUse, reason: &'static str) {
-        use self::labels::Label as _;
         if let Ok(counter) = self
             .credential_refusals
-            .get_metric_with_label_values(&[of.word(), reason])
+            .get_metric_with_label_values(&[of.label(), reason])
         {
             counter.inc();
         }

@@ -208,13 +208,25 @@ impl Refusal {
     /// What the peer gets.
     pub const fn answer(self) -> Answer {
         const fn status(status: StatusCode) -> Answer {
-            Answer::Status { status, retry_after: None, close: false }
+            Answer::Status {
+                status,
+                retry_after: None,
+                close: false,
+            }
         }
         const fn closing(status: StatusCode) -> Answer {
-            Answer::Status { status, retry_after: None, close: true }
+            Answer::Status {
+                status,
+                retry_after: None,
+                close: true,
+            }
         }
         const fn later(status: StatusCode, seconds: u32) -> Answer {
-            Answer::Status { status, retry_after: Some(seconds), close: false }
+            Answer::Status {
+                status,
+                retry_after: Some(seconds),
+                close: false,
+            }
         }
         match self {
             Self::UntrustedSource
@@ -227,18 +239,22 @@ impl Refusal {
             Self::ClientHelloMalformed => Answer::Alert(ALERT_DECODE_ERROR),
             Self::SniMissing | Self::SniUnknown => Answer::Alert(ALERT_UNRECOGNIZED_NAME),
             Self::LinkUnknown | Self::LinkNotApproved => closing(StatusCode::FORBIDDEN),
-            Self::LookupFailed => {
-                Answer::Status { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: Some(5), close: true }
-            }
+            Self::LookupFailed => Answer::Status {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                retry_after: Some(5),
+                close: true,
+            },
             Self::Misdirected => status(StatusCode::MISDIRECTED_REQUEST),
             Self::HostNotPermitted | Self::CustomerKey => status(StatusCode::FORBIDDEN),
             Self::BadRequest => closing(StatusCode::BAD_REQUEST),
             Self::HeadTooLarge => closing(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Self::RateLimited => later(StatusCode::TOO_MANY_REQUESTS, 1),
             Self::Overloaded => later(StatusCode::SERVICE_UNAVAILABLE, 1),
-            Self::Draining => {
-                Answer::Status { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: Some(1), close: true }
-            }
+            Self::Draining => Answer::Status {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                retry_after: Some(1),
+                close: true,
+            },
             Self::UpstreamConnect | Self::UpstreamBroke => status(StatusCode::BAD_GATEWAY),
             Self::UpstreamTimeout => status(StatusCode::GATEWAY_TIMEOUT),
         }
@@ -247,7 +263,9 @@ impl Refusal {
     /// One sentence for the customer's engineer who reads the answer. Names no account, host or link.
     pub const fn explanation(self) -> &'static str {
         match self {
-            Self::UntrustedSource => "The connection did not come through the private link service.",
+            Self::UntrustedSource => {
+                "The connection did not come through the private link service."
+            }
             Self::ConnectionLimit => "Too many connections are open.",
             Self::ProxyHeader(_)
             | Self::ProxyHeaderTruncated
@@ -343,10 +361,13 @@ impl Ending {
     /// Who has to act.
     pub const fn blame(self) -> Blame {
         match self {
-            Self::ClientBroke | Self::ProtocolError | Self::HandshakeFailed | Self::HandshakeLate => {
-                Blame::Client
+            Self::ClientBroke
+            | Self::ProtocolError
+            | Self::HandshakeFailed
+            | Self::HandshakeLate => Blame::Client,
+            Self::Closed | Self::Idle | Self::Drained | Self::Revoked | Self::Probe => {
+                Blame::Policy
             }
-            Self::Closed | Self::Idle | Self::Drained | Self::Revoked | Self::Probe => Blame::Policy,
             Self::Refused(refusal) => refusal.blame(),
         }
     }
@@ -361,14 +382,21 @@ mod tests {
     #[test]
     fn each_refusal_has_its_own_word() {
         let words: Vec<_> = Refusal::all().map(Refusal::label).collect();
-        assert_eq!(words.iter().collect::<HashSet<_>>().len(), words.len(), "{words:?}");
+        assert_eq!(
+            words.iter().collect::<HashSet<_>>().len(),
+            words.len(),
+            "{words:?}"
+        );
     }
 
     #[test]
     fn nothing_is_allowed_by_a_refusal() {
         for refusal in Refusal::all() {
             if let Answer::Status { status, .. } = refusal.answer() {
-                assert!(status.is_client_error() || status.is_server_error(), "{refusal:?}");
+                assert!(
+                    status.is_client_error() || status.is_server_error(),
+                    "{refusal:?}"
+                );
             }
         }
     }

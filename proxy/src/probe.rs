@@ -49,7 +49,9 @@ impl Health {
     /// Serves a connection of the probe listener.
     pub async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin) {
         let mut io = ReadAhead::new(io);
-        let Ok(Ok(())) = timeout(CONNECTION_TIMEOUT, skip_proxy_header(&mut io)).await else { return };
+        let Ok(Ok(())) = timeout(CONNECTION_TIMEOUT, skip_proxy_header(&mut io)).await else {
+            return;
+        };
         self.serve_http(io, Lane::Probe).await;
     }
 
@@ -61,7 +63,9 @@ impl Health {
         tls_timeout: Duration,
     ) -> Ending {
         let mut io = ReadAhead::new(announced.socket);
-        let Ok(Ok(Some(first))) = timeout(tls_timeout, io.peek()).await else { return Ending::Probe };
+        let Ok(Ok(Some(first))) = timeout(tls_timeout, io.peek()).await else {
+            return Ending::Probe;
+        };
         if first != TLS_HANDSHAKE {
             self.serve_http(io, Lane::Data).await;
             return Ending::Probe;
@@ -91,8 +95,13 @@ impl Health {
 
     fn answer(&self, method: &Method, path: &str, lane: Lane) -> Response<Full<Bytes>> {
         if !matches!(*method, Method::GET | Method::HEAD) {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n".into());
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            let mut response = text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method not allowed\n".into(),
+            );
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
         match (path, lane) {
@@ -105,12 +114,23 @@ impl Health {
     }
 
     fn status(&self) -> StatusCode {
-        if self.readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+        if self.readiness.is_ready() {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 
     fn healthz(&self) -> Response<Full<Bytes>> {
         let status = self.status();
-        text(status, if status.is_success() { "ok\n".into() } else { "not ready\n".into() })
+        text(
+            status,
+            if status.is_success() {
+                "ok\n".into()
+            } else {
+                "not ready\n".into()
+            },
+        )
     }
 
     fn readyz(&self) -> Response<Full<Bytes>> {
@@ -125,8 +145,15 @@ impl Health {
 
     /// The rich health state of the Application Health extension: 2xx with this body, anything else is Unknown.
     fn vmss(&self) -> Response<Full<Bytes>> {
-        let state = if self.readiness.is_ready() { "Healthy" } else { "Unhealthy" };
-        json(StatusCode::OK, format!(r#"{{"ApplicationHealthState":"{state}"}}"#))
+        let state = if self.readiness.is_ready() {
+            "Healthy"
+        } else {
+            "Unhealthy"
+        };
+        json(
+            StatusCode::OK,
+            format!(r#"{{"ApplicationHealthState":"{state}"}}"#),
+        )
     }
 }
 
@@ -162,8 +189,12 @@ fn json(status: StatusCode, body: String) -> Response<Full<Bytes>> {
 fn respond(status: StatusCode, media_type: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -197,11 +228,16 @@ mod tests {
         assert_eq!(get(&health, "/livez", Lane::Probe).await.0, 200);
         let (status, body) = get(&health, "/readyz", Lane::Probe).await;
         assert_eq!(status, 503);
-        assert!(body.contains(r#""waiting_for":["ingress"]"#) && body.contains(r#""mode":"enforce""#));
+        assert!(
+            body.contains(r#""waiting_for":["ingress"]"#) && body.contains(r#""mode":"enforce""#)
+        );
         let unhealthy = (200, r#"{"ApplicationHealthState":"Unhealthy"}"#.to_owned());
         assert_eq!(get(&health, "/health/vmss", Lane::Probe).await, unhealthy);
         condition.set(true);
-        assert_eq!(get(&health, "/healthz", Lane::Probe).await, (200, "ok\n".to_owned()));
+        assert_eq!(
+            get(&health, "/healthz", Lane::Probe).await,
+            (200, "ok\n".to_owned())
+        );
         let healthy = (200, r#"{"ApplicationHealthState":"Healthy"}"#.to_owned());
         assert_eq!(get(&health, "/health/vmss", Lane::Probe).await, healthy);
         readiness.drain();

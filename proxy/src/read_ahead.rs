@@ -31,7 +31,12 @@ pub struct ReadAhead<T> {
 impl<T> ReadAhead<T> {
     /// Wraps a stream. Allocates nothing.
     pub fn new(io: T) -> Self {
-        Self { io, buffer: Vec::new(), start: 0, busy: false }
+        Self {
+            io,
+            buffer: Vec::new(),
+            start: 0,
+            busy: false,
+        }
     }
 
     fn release(&mut self) {
@@ -147,7 +152,11 @@ mod tests {
         let near = writer.await.unwrap().unwrap();
         let idle = std::future::poll_fn(|cx| {
             let mut bytes = [0; 4096];
-            Poll::Ready(Pin::new(&mut far).poll_read(cx, &mut ReadBuf::new(&mut bytes)).is_pending())
+            Poll::Ready(
+                Pin::new(&mut far)
+                    .poll_read(cx, &mut ReadBuf::new(&mut bytes))
+                    .is_pending(),
+            )
         });
         assert!(idle.await);
         assert_eq!(far.buffer.capacity(), 0);

@@ -27,14 +27,20 @@ impl Readiness {
     /// Adds a condition under the name that an operator reads while it does not hold.
     pub fn condition(&self, name: &'static str) -> Condition {
         let holds = Arc::new(AtomicBool::new(false));
-        let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut conditions = self
+            .conditions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         conditions.push((name, Arc::clone(&holds)));
         Condition(holds)
     }
 
     /// The names of the conditions that do not hold.
     pub fn waiting_for(&self) -> Vec<&'static str> {
-        let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        let conditions = self
+            .conditions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         conditions
             .iter()
             .filter(|(_, holds)| !holds.load(Ordering::Relaxed))

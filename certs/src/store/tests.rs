@@ -250,6 +250,18 @@ fn a_publisher_that_dies_after_the_rename_has_published() {
 }
 
 #[test]
+fn what_a_dead_publisher_left_is_removed_before_anything_is_written() {
+    let (_dir, store) = store();
+    let [one, two] = bundles();
+    let current = store.publish(&one, "").unwrap();
+    let number = store.sweep(Some(current)).unwrap();
+    store.write(number, &two, "").unwrap();
+    // On a full disk the space is needed for what comes next.
+    assert!(store.sweep(Some(current)).unwrap() > number);
+    assert_eq!(entries(&store), ["current", "g-0000000001", "lock"]);
+}
+
+#[test]
 fn numbers_go_on_after_the_current_link_is_lost() {
     let (_dir, store) = store();
     let [one, two] = bundles();

@@ -231,6 +231,7 @@ http {{
   client_max_body_size 0;
   keepalive_requests {keepalive_requests};
   map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
+  ssl_protocols TLSv1.2 TLSv1.3;
   ssl_session_cache shared:tls:4m;
   server {{
     listen {address} ssl{http2} default_server;
@@ -245,7 +246,6 @@ http {{
     ssl_certificate_key {certificates}/tls.key;
     ssl_client_certificate {certificates}/ca.crt;
     ssl_verify_client on;
-    ssl_protocols TLSv1.2 TLSv1.3;
 {locations}  }}
 }}
 ",

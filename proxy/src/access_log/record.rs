@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::{Method, Uri, Version};
+use http::Uri;
 use postern_api::LinkId;
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
@@ -49,13 +49,12 @@ pub struct RequestRecord<'a> {
     pub authority: Option<&'a str>,
     /// The method.
     #[serde(serialize_with = "method")]
-    pub method: &'a Method,
+    pub method: &'a str,
     /// The request target; only its path is written, as `path`.
     #[serde(rename = "path", serialize_with = "path")]
     pub uri: &'a Uri,
-    /// The client's version of HTTP, as `protocol`: `HTTP/1.1` or `HTTP/2.0`.
-    #[serde(rename = "protocol", serialize_with = "protocol")]
-    pub version: Version,
+    /// The client's version of HTTP: `HTTP/1.1` or `HTTP/2.0`.
+    pub protocol: &'a str,
     /// The status of the answer; absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
@@ -63,10 +62,10 @@ pub struct RequestRecord<'a> {
     pub request_bytes: u64,
     /// Bytes of the response body.
     pub response_bytes: u64,
-    /// From the whole request head to the end of the answer, as `duration_us`.
-    #[serde(rename = "duration_us", serialize_with = "micros")]
-    pub duration: Duration,
-    /// Authorization of the connection, for its first request, as `authorize_us`.
+    /// From the whole request head to the end of the answer, as `total_us`.
+    #[serde(rename = "total_us", serialize_with = "micros")]
+    pub total: Duration,
+    /// Authorization of the connection that carries it, as `authorize_us`.
     #[serde(
         rename = "authorize_us",
         skip_serializing_if = "Option::is_none",
@@ -135,20 +134,12 @@ pub struct ConnectionRecord<'a> {
     /// The private endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link_id: Option<LinkId>,
-    /// The account that the server name belongs to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub account: Option<&'a str>,
     /// The server name in the `ClientHello`.
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "clipped_name"
     )]
     pub sni: Option<&'a str>,
-    /// The version of TLS, as `TLSv1.3`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls: Option<&'a str>,
-    /// Requests that it carried.
-    pub requests: u64,
     /// From accept to close, as `duration_us`.
     #[serde(rename = "duration_us", serialize_with = "micros")]
     pub duration: Duration,
@@ -177,17 +168,8 @@ fn path<S: Serializer>(uri: &&Uri, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&clip(uri.path(), PATH_BYTES_MAX))
 }
 
-fn method<S: Serializer>(method: &&Method, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&clip(method.as_str(), METHOD_BYTES_MAX))
-}
-
-fn protocol<S: Serializer>(version: &Version, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(match *version {
-        Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_11 => "HTTP/1.1",
-        Version::HTTP_2 => "HTTP/2.0",
-        _ => "other",
-    })
+fn method<S: Serializer>(method: &&str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&clip(method, METHOD_BYTES_MAX))
 }
 
 fn clipped_name<S: Serializer>(name: &Option<&str>, serializer: S) -> Result<S::Ok, S::Error> {

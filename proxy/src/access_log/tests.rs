@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use http::{Method, Uri, Version};
+use http::Uri;
 use postern_api::LinkId;
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ fn on(page: &Page) -> AccessLog {
     AccessLog::start(Sink::Stream(Box::new(page.clone())), 65_536).unwrap()
 }
 
-fn record<'a>(method: &'a Method, uri: &'a Uri) -> RequestRecord<'a> {
+fn record<'a>(method: &'a str, uri: &'a Uri) -> RequestRecord<'a> {
     RequestRecord {
         request_id: RequestId::from(7),
         link_id: Some(LinkId::new(553_665_985)),
@@ -62,11 +62,11 @@ fn record<'a>(method: &'a Method, uri: &'a Uri) -> RequestRecord<'a> {
         authority: Some("hospital-a.dicom.example"),
         method,
         uri,
-        version: Version::HTTP_2,
+        protocol: "HTTP/2.0",
         status: Some(200),
         request_bytes: 0,
         response_bytes: 12,
-        duration: Duration::from_micros(1234),
+        total: Duration::from_micros(1234),
         authorize: None,
         upstream_connect: Some(Duration::from_millis(2)),
         upstream_first_byte: None,
@@ -93,7 +93,7 @@ fn a_request_is_one_line_with_stable_names() {
     let page = Page::with_room(usize::MAX);
     let log = on(&page);
     log.request(&record(
-        &Method::GET,
+        "GET",
         &Uri::from_static("https://h.example/studies?token=secret"),
     ));
     assert!(log.close(DEADLINE));
@@ -109,7 +109,7 @@ fn a_request_is_one_line_with_stable_names() {
             r#":"request","request_id":"00000000000000000000000000000007","link_id":"553665985","#,
             r#""client":"10.0.0.4:50000","account":"hospital-a","sni":"hospital-a.dicom.example","#,
             r#""authority":"hospital-a.dicom.example","method":"GET","path":"/studies","protocol":"HTTP/2.0","#,
-            r#""status":200,"request_bytes":0,"response_bytes":12,"duration_us":1234,"upstream_connect_us":2000,"#,
+            r#""status":200,"request_bytes":0,"response_bytes":12,"total_us":1234,"upstream_connect_us":2000,"#,
             r#""endpoint":"10.1.0.5:443","upstream_protocol":"h2","tls":"TLSv1.3","tls_resumed":false,"#,
             r#""ending":"complete"}"#,
             "\n"
@@ -121,20 +121,17 @@ fn a_request_is_one_line_with_stable_names() {
 fn a_refusal_is_told_with_its_blame() {
     let page = Page::with_room(usize::MAX);
     let log = on(&page);
-    let (method, uri) = (Method::GET, Uri::from_static("/"));
+    let uri = Uri::from_static("/");
     log.request(&RequestRecord {
         refusal: Some(Refusal::CustomerKey),
         would_refuse: Some(Refusal::LinkUnknown),
-        ..record(&method, &uri)
+        ..record("GET", &uri)
     });
     log.connection(&ConnectionRecord {
         source: "10.0.0.9:1".parse().unwrap(),
         client: None,
         link_id: None,
-        account: None,
         sni: None,
-        tls: None,
-        requests: 0,
         duration: Duration::from_micros(5),
         ending: Ending::Refused(Refusal::LinkIdMissing),
     });
@@ -163,7 +160,7 @@ fn whatever_a_client_sends_a_line_is_one_json_object_of_bounded_length() {
         .filter_map(|path| Uri::try_from(path).ok())
         .collect();
     assert!(paths.len() >= 4);
-    let method = Method::from_bytes(&[b'M'; 9000]).unwrap();
+    let method = "M".repeat(9000);
     let name = "\n\r\t\0\u{1b}\"\\\u{2028}".repeat(1000);
     for uri in &paths {
         log.request(&RequestRecord {
@@ -199,7 +196,7 @@ fn a_full_queue_drops_and_counts_and_never_waits() {
     let (release, stuck) = bounded(1);
     let log = AccessLog::start(Sink::Stream(Box::new(Stuck(stuck))), 8).unwrap();
     for _ in 0..100_000 {
-        log.request(&record(&Method::GET, &Uri::from_static("/")));
+        log.request(&record("GET", &Uri::from_static("/")));
     }
     assert!(log.dropped() > 0);
     assert!(
@@ -213,10 +210,10 @@ fn a_full_queue_drops_and_counts_and_never_waits() {
 fn after_a_failed_write_the_next_line_is_whole_and_what_was_lost_is_counted() {
     let page = Page::with_room(50);
     let log = on(&page);
-    log.request(&record(&Method::GET, &Uri::from_static("/lost")));
+    log.request(&record("GET", &Uri::from_static("/lost")));
     until("the error is counted", || log.write_errors() == 1);
     page.make_room(100_000);
-    log.request(&record(&Method::GET, &Uri::from_static("/kept")));
+    log.request(&record("GET", &Uri::from_static("/kept")));
     assert!(log.close(DEADLINE));
     let text = page.text();
     let lines: Vec<_> = text.lines().collect();
@@ -238,7 +235,7 @@ fn a_renamed_file_is_opened_anew_by_itself_and_on_request() {
     };
     let log = AccessLog::open(&options).unwrap();
     let count = |path: &Path| std::fs::read_to_string(path).map_or(0, |text| text.lines().count());
-    let write = || log.request(&record(&Method::GET, &Uri::from_static("/")));
+    let write = || log.request(&record("GET", &Uri::from_static("/")));
     write();
     until("the first line is written", || count(&path) == 1);
     let first = folder.path().join("access.log.1");
@@ -263,14 +260,14 @@ fn every_line_of_many_threads_is_written_before_close_returns() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..2000 {
-                    log.request(&record(&Method::GET, &Uri::from_static("/")));
+                    log.request(&record("GET", &Uri::from_static("/")));
                 }
             });
         }
     });
     assert!(log.close(DEADLINE));
     assert_eq!(page.text().lines().count(), 8000);
-    log.request(&record(&Method::GET, &Uri::from_static("/")));
+    log.request(&record("GET", &Uri::from_static("/")));
     assert_eq!(log.dropped(), 1);
 }
 
@@ -282,7 +279,7 @@ fn a_log_that_is_off_costs_nothing_and_closes() {
     };
     let log = AccessLog::open(&options).unwrap();
     assert!(!log.enabled());
-    log.request(&record(&Method::GET, &Uri::from_static("/")));
+    log.request(&record("GET", &Uri::from_static("/")));
     assert!(log.close(Duration::ZERO));
     assert_eq!(log.dropped(), 0);
 }

@@ -44,6 +44,9 @@ options! {
         /// Time a connection may be open without a request.
         #[serde(with = "period")]
         pub idle_timeout: Duration = Duration::from_mins(2);
+        /// Time a WebSocket may be silent in both directions.
+        #[serde(with = "period")]
+        pub upgraded_idle_timeout: Duration = Duration::from_hours(1);
         /// Bytes of a request head; a larger one is answered 431.
         pub head_bytes_max: usize = 65_536;
         /// Header fields of a request; more are answered 431.
@@ -83,6 +86,7 @@ impl HttpOptions {
     pub(super) fn validate(&self, mut at: Section<'_>) {
         at.wait("header_timeout", self.header_timeout);
         at.wait("idle_timeout", self.idle_timeout);
+        at.wait("upgraded_idle_timeout", self.upgraded_idle_timeout);
         at.within("head_bytes_max", self.head_bytes_max, HEAD_BYTES);
         at.within("headers_max", self.headers_max, HEADERS);
         at.within("streams_max", self.streams_max, STREAMS);

@@ -144,83 +144,86 @@ fn every_required_key_is_asked_for_at_once() {
     );
 }
 
+/// Section, line, and how the finding begins.
+const OUT_OF_BOUNDS: &[(&str, &str, &str)] = &[
+    (
+        "data",
+        "connections_max = 0",
+        "data.connections_max: must be from 1 to 500000, and is 0",
+    ),
+    (
+        "data",
+        "listen = \"0.0.0.0:0\"",
+        "data.listen: `0.0.0.0:0` needs a port other than 0",
+    ),
+    (
+        "data",
+        "tcp_keepalive = \"240s\"",
+        "data.tcp_keepalive: must be from 1s to 3m 59s, and is 4m",
+    ),
+    (
+        "data",
+        "tcp_keepalive = \"0s\"",
+        "data.tcp_keepalive: must be from 1s",
+    ),
+    (
+        "proxy_header",
+        "bytes_max = 535",
+        "proxy_header.bytes_max: must be from 536 to 4096",
+    ),
+    (
+        "proxy_header",
+        "timeout = \"0s\"",
+        "proxy_header.timeout: must not be zero",
+    ),
+    (
+        "http",
+        "streams_max = 0",
+        "http.streams_max: must be from 1",
+    ),
+    (
+        "http",
+        "requests_max = 0",
+        "http.requests_max: must be from 1",
+    ),
+    (
+        "route_cache",
+        "stale_max = \"59s\"",
+        "route_cache.stale_max: must not be shorter than route_cache.ttl",
+    ),
+    ("access_log", "output = \"\"", "access_log.output: must be"),
+    (
+        "access_log",
+        "queue_max = 0",
+        "access_log.queue_max: must be",
+    ),
+    (
+        "drain",
+        "timeout = \"0s\"",
+        "drain.timeout: must not be zero",
+    ),
+    (
+        "admin",
+        "listen = \"0.0.0.0:8080\"",
+        "admin.listen: `0.0.0.0:8080` is already probe.listen",
+    ),
+    (
+        "probe",
+        "listen = \"0.0.0.0:8443\"",
+        "probe.listen: `0.0.0.0:8443` is already data.listen",
+    ),
+];
+
 #[test]
 fn values_out_of_bounds_are_refused_with_their_line() {
-    for (section, value, says) in [
-        (
-            "data",
-            "connections_max = 0",
-            "data.connections_max: must be from 1 to 500000, and is 0",
-        ),
-        (
-            "data",
-            "listen = \"0.0.0.0:0\"",
-            "data.listen: `0.0.0.0:0` needs a port other than 0",
-        ),
-        (
-            "data",
-            "tcp_keepalive = \"240s\"",
-            "data.tcp_keepalive: must be from 1s to 3m 59s, and is 4m",
-        ),
-        (
-            "data",
-            "tcp_keepalive = \"0s\"",
-            "data.tcp_keepalive: must be from 1s",
-        ),
-        (
-            "proxy_header",
-            "bytes_max = 535",
-            "proxy_header.bytes_max: must be from 536 to 4096",
-        ),
-        (
-            "proxy_header",
-            "timeout = \"0s\"",
-            "proxy_header.timeout: must not be zero",
-        ),
-        (
-            "http",
-            "streams_max = 0",
-            "http.streams_max: must be from 1",
-        ),
-        (
-            "http",
-            "requests_max = 0",
-            "http.requests_max: must be from 1",
-        ),
-        (
-            "route_cache",
-            "stale_max = \"59s\"",
-            "route_cache.stale_max: must not be shorter than route_cache.ttl",
-        ),
-        ("access_log", "output = \"\"", "access_log.output: must be"),
-        (
-            "access_log",
-            "queue_max = 0",
-            "access_log.queue_max: must be",
-        ),
-        (
-            "drain",
-            "timeout = \"0s\"",
-            "drain.timeout: must not be zero",
-        ),
-        (
-            "admin",
-            "listen = \"0.0.0.0:8080\"",
-            "admin.listen: `0.0.0.0:8080` is already probe.listen",
-        ),
-        (
-            "probe",
-            "listen = \"0.0.0.0:8443\"",
-            "probe.listen: `0.0.0.0:8443` is already data.listen",
-        ),
-    ] {
+    for (section, value, says) in OUT_OF_BOUNDS {
         let header = format!("[{section}]\n");
         let text = if WHOLE.contains(&header) {
             WHOLE.replace(&header, &format!("{header}{value}\n"))
         } else {
             format!("{WHOLE}{header}{value}\n")
         };
-        let line = text.lines().position(|line| line == value).unwrap() + 1;
+        let line = text.lines().position(|line| line == *value).unwrap() + 1;
         let error = refused(&text);
         assert!(
             error.starts_with(&format!("postern.toml:{line}: {says}")),

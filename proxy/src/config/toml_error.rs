@@ -1,7 +1,8 @@
 //! Says where in a TOML file the mistake is, and what was probably meant.
 //!
 //! One line of text for each mistake, in the form that editors can jump to: `FILE:LINE:COLUMN: message`.
-//! Never quotes the file's own lines, since a value in them may be a secret; names of keys are quoted.
+//! Never quotes lines of the file. A message may quote the one value that is wrong: files have secrets by
+//! reference only.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -14,16 +14,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ipnet::IpNet;
 use pingora_core::listeners::ConnectionFilter;
-use pingora_core::protocols::{GetSocketDigest as _, Stream};
+use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::access_log::{AccessLog, ConnectionRecord};
 use crate::metrics::Metrics;
-use crate::outcome::Refusal;
+use crate::outcome::{Ending, Refusal};
 
 /// A connection from a trusted source that holds a seat.
 pub struct Accepted {
@@ -41,12 +42,18 @@ pub struct Accepted {
 
 impl Accepted {
     /// Takes what pingora accepted. A full house is [`Refusal::ConnectionLimit`].
-    pub fn new(stream: Stream, sources: &TrustedSources, seats: &Arc<Seats>) -> Result<Self, Refusal> {
+    pub fn new(
+        stream: Stream,
+        sources: &TrustedSources,
+        seats: &Arc<Seats>,
+    ) -> Result<Self, (Refusal, Option<SocketAddr>)> {
         let source = stream
             .get_socket_digest()
             .and_then(|digest| digest.peer_addr().and_then(|peer| peer.as_inet().copied()))
-            .ok_or(Refusal::UntrustedSource)?;
-        let seat = seats.take().ok_or(Refusal::ConnectionLimit)?;
+            .ok_or((Refusal::UntrustedSource, None))?;
+        let seat = seats
+            .take()
+            .ok_or((Refusal::ConnectionLimit, Some(source)))?;
         Ok(Self {
             from_probe_source: sources.is_probe(source.ip()),
             socket: ClientSocket(stream),
@@ -105,12 +112,36 @@ pub struct TrustedSources {
     private_link: Vec<IpNet>,
     probes: Vec<IpNet>,
     metrics: Arc<Metrics>,
+    access_log: AccessLog,
 }
 
 impl TrustedSources {
     /// `private_link`: NAT subnets of the Private Link Service. `probes`: sources of health probes.
-    pub fn new(private_link: Vec<IpNet>, probes: Vec<IpNet>, metrics: Arc<Metrics>) -> Self {
-        Self { private_link, probes, metrics }
+    pub fn new(
+        private_link: Vec<IpNet>,
+        probes: Vec<IpNet>,
+        metrics: Arc<Metrics>,
+        access_log: AccessLog,
+    ) -> Self {
+        Self {
+            private_link,
+            probes,
+            metrics,
+            access_log,
+        }
+    }
+
+    /// Writes the line of a connection that was refused at accept.
+    pub fn log(&self, refusal: Refusal, source: Option<SocketAddr>) {
+        let Some(source) = source else { return };
+        self.access_log.connection(&ConnectionRecord {
+            source,
+            client: None,
+            link_id: None,
+            sni: None,
+            duration: Duration::ZERO,
+            ending: Ending::Refused(refusal),
+        });
     }
 
     fn is_probe(&self, ip: IpAddr) -> bool {
@@ -142,7 +173,7 @@ impl ConnectionFilter for TrustedSources {
         let admitted = source.is_some_and(|source| self.admits(source.ip()));
         if !admitted {
             self.metrics.refused(Refusal::UntrustedSource);
-            tracing::debug!(?source, refusal = Refusal::UntrustedSource.label(), "connection refused");
+            self.log(Refusal::UntrustedSource, source.copied());
         }
         admitted
     }
@@ -158,7 +189,10 @@ pub struct Seats {
 impl Seats {
     /// Room for `max` connections.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicUsize::new(0), max })
+        Arc::new(Self {
+            taken: AtomicUsize::new(0),
+            max,
+        })
     }
 
     /// Connections open now.

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 use crate::outcome::Refusal;
-use crate::request::limits::{Limits, Limiters};
+use crate::request::limits::{Limiters, Limits};
 use crate::routing::{ClusterName, Lookup, Route, RouteCache};
 
 /// What to do with the answers of account routing.
@@ -79,7 +79,9 @@ impl Permit {
 
     /// Whether the account's customer-managed key is known to be out of reach.
     pub fn customer_key_lost(&self) -> bool {
-        self.route.as_deref().is_some_and(|route| route.customer_key() == CustomerKey::NotAccessible)
+        self.route
+            .as_deref()
+            .is_some_and(|route| route.customer_key() == CustomerKey::NotAccessible)
     }
 
     /// The request rates of this link and its account.
@@ -113,7 +115,12 @@ pub struct Authorizer {
 impl Authorizer {
     /// Decides by what `cache` says.
     pub fn new(mode: Mode, cache: RouteCache, metrics: Arc<Metrics>) -> Self {
-        Self { mode, cache, limiters: Limiters::default(), metrics }
+        Self {
+            mode,
+            cache,
+            limiters: Limiters::default(),
+            metrics,
+        }
     }
 
     /// The mode.
@@ -213,6 +220,13 @@ impl Authorizer {
             Some(route) => self.limiters.of(link_id, route),
             None => Limits::default(),
         };
-        Arc::new(Permit { link_id, host: host.clone(), cluster, route, limits, would_refuse })
+        Arc::new(Permit {
+            link_id,
+            host: host.clone(),
+            cluster,
+            route,
+            limits,
+            would_refuse,
+        })
     }
 }

@@ -71,20 +71,35 @@ pub async fn read(
     caller: Caller,
     credentials: &ServerCredentials,
 ) -> Result<Greeted, Failed> {
-    let failed = |refusal, sni| Failed { refusal, sni, silent: false };
+    let failed = |refusal, sni| Failed {
+        refusal,
+        sni,
+        silent: false,
+    };
     match io.peek().await {
         Ok(Some(TLS_HANDSHAKE)) => {}
         // A second PROXY header begins with CR; HTTP and everything else is not TLS either.
         Ok(Some(b'\r')) => return Err(failed(Refusal::ProxyHeaderDuplicate, None)),
-        Ok(Some(_)) => return Err(failed(Refusal::ClientHelloMalformed, None)),
+        Ok(Some(_)) => {
+            refuse(&mut io, Refusal::ClientHelloMalformed).await;
+            return Err(failed(Refusal::ClientHelloMalformed, None));
+        }
         Ok(None) | Err(_) => {
-            return Err(Failed { refusal: Refusal::ClientHelloMalformed, sni: None, silent: true });
+            return Err(Failed {
+                refusal: Refusal::ClientHelloMalformed,
+                sni: None,
+                silent: true,
+            });
         }
     }
-    let Ok(mut start) = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io).await else {
+    let Ok(mut start) = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io).await
+    else {
         return Err(failed(Refusal::ClientHelloMalformed, None));
     };
-    let sni = start.client_hello().server_name().and_then(|name| HostName::parse(name).ok());
+    let sni = start
+        .client_hello()
+        .server_name()
+        .and_then(|name| HostName::parse(name).ok());
     let Some(sni) = sni else {
         refuse(&mut start.io, Refusal::SniMissing).await;
         return Err(failed(Refusal::SniMissing, None));
@@ -93,8 +108,23 @@ pub async fn read(
         refuse(&mut start.io, Refusal::SniUnknown).await;
         return Err(failed(Refusal::SniUnknown, Some(sni)));
     };
-    let Caller { link_id, client, source, opened, seat } = caller;
-    Ok(Greeted { start, tls, sni, link_id, client, source, opened, seat })
+    let Caller {
+        link_id,
+        client,
+        source,
+        opened,
+        seat,
+    } = caller;
+    Ok(Greeted {
+        start,
+        tls,
+        sni,
+        link_id,
+        client,
+        source,
+        opened,
+        seat,
+    })
 }
 
 /// Sends the fatal alert of a refusal, in the clear: no keys exist yet (RFC 8446 section 6).

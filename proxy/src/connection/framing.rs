@@ -58,7 +58,11 @@ pub struct Tap<T> {
 impl<T> Tap<T> {
     /// Watches `io`; tells `framing`.
     pub fn new(io: T, framing: Arc<Framing>) -> Self {
-        Self { io, scanner: Scanner::default(), framing }
+        Self {
+            io,
+            scanner: Scanner::default(),
+            framing,
+        }
     }
 
     fn watch(&mut self, bytes: &[u8]) {
@@ -73,11 +77,13 @@ impl<T> Tap<T> {
         if self.scanner.doubtful {
             self.framing.doubtful.store(true, Ordering::Relaxed);
         }
-        self.framing.head_bytes.store(self.scanner.head_bytes, Ordering::Relaxed);
+        self.framing
+            .head_bytes
+            .store(self.scanner.head_bytes, Ordering::Relaxed);
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Scanner {
     state: State,
     /// The first bytes of the line in progress, and its whole length so far.
@@ -92,9 +98,24 @@ struct Scanner {
     doubtful: bool,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+impl Default for Scanner {
+    fn default() -> Self {
+        Self {
+            state: State::Head,
+            line: [0; LINE_BYTES],
+            line_bytes: 0,
+            last: 0,
+            head_bytes: 0,
+            lengths: 0,
+            length: 0,
+            chunked: false,
+            doubtful: false,
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
 enum State {
-    #[default]
     Head,
     Body(u64),
     Chunked,
@@ -113,7 +134,11 @@ impl Scanner {
                     #[expect(clippy::cast_possible_truncation, reason = "at most bytes.len()")]
                     let rest = &bytes[skip as usize..];
                     bytes = rest;
-                    self.state = if skip == left { State::Head } else { State::Body(left - skip) };
+                    self.state = if skip == left {
+                        State::Head
+                    } else {
+                        State::Body(left - skip)
+                    };
                 }
                 State::Head => {
                     let end = memchr::memchr(b'\n', bytes);
@@ -246,27 +271,42 @@ mod tests {
         for byte in bytes {
             split.scan(std::slice::from_ref(byte));
         }
-        assert_eq!(whole.doubtful, split.doubtful, "depends on how it was split: {bytes:?}");
+        assert_eq!(
+            whole.doubtful, split.doubtful,
+            "depends on how it was split: {bytes:?}"
+        );
         whole.doubtful
     }
 
     #[test]
     fn ordinary_requests_are_not_doubtful() {
-        assert!(!doubtful(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"));
-        assert!(!doubtful(b"POST / HTTP/1.1\r\nContent-Length: 16\r\n\r\nContent-Length:\nGET / HTTP/1.1\r\n\r\n"));
-        assert!(!doubtful(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab\ncd\r\n0\r\n\r\n"));
+        assert!(!doubtful(
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        ));
+        assert!(!doubtful(
+            b"POST / HTTP/1.1\r\nContent-Length: 16\r\n\r\nContent-Length:\nGET / HTTP/1.1\r\n\r\n"
+        ));
+        assert!(!doubtful(
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab\ncd\r\n0\r\n\r\n"
+        ));
         assert!(!doubtful(b"\r\nGET / HTTP/1.1\r\n\r\n"));
     }
 
     #[test]
     fn a_length_beside_chunked_is_doubtful_in_either_order() {
-        assert!(doubtful(b"POST / HTTP/1.1\r\ncontent-length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"));
-        assert!(doubtful(b"POST / HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\nContent-Length: 3\r\n\r\n"));
+        assert!(doubtful(
+            b"POST / HTTP/1.1\r\ncontent-length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+        ));
+        assert!(doubtful(
+            b"POST / HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\nContent-Length: 3\r\n\r\n"
+        ));
     }
 
     #[test]
     fn two_lengths_are_doubtful_even_if_equal() {
-        assert!(doubtful(b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n"));
+        assert!(doubtful(
+            b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n"
+        ));
     }
 
     #[test]

@@ -63,7 +63,16 @@ pub async fn finish(
     standing: Standing,
     authorize: Duration,
 ) -> std::io::Result<Secured> {
-    let Greeted { start, tls, sni, link_id, client, source, opened, seat } = greeted;
+    let Greeted {
+        start,
+        tls,
+        sni,
+        link_id,
+        client,
+        source,
+        opened,
+        seat,
+    } = greeted;
     let stream = start.into_stream(tls).await?;
     let handshake = opened.elapsed();
     Ok(Secured {

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ::http::HeaderValue;
@@ -75,12 +75,19 @@ pub struct Connection {
     pub activity: Activity,
     /// Whether it was accepted before, but ready only after, this process began to drain.
     pub born_draining: bool,
+    cut: AtomicBool,
     closing: Notify,
     _seat: Seat,
 }
 
 impl Connection {
-    fn new(secured: Secured, born_draining: bool) -> (Self, tokio_rustls::server::TlsStream<crate::connection::client_hello::ClientIo>) {
+    fn new(
+        secured: Secured,
+        born_draining: bool,
+    ) -> (
+        Self,
+        tokio_rustls::server::TlsStream<crate::connection::client_hello::ClientIo>,
+    ) {
         let http2 = secured.is_http2();
         let connection = Self {
             link_id: secured.link_id,
@@ -97,10 +104,16 @@ impl Connection {
             sni: secured.sni,
             activity: Activity::new(),
             born_draining,
+            cut: AtomicBool::new(false),
             closing: Notify::new(),
             _seat: secured.seat,
         };
         (connection, secured.stream)
+    }
+
+    /// Whether we cut it, with whatever was in flight.
+    pub fn was_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 
     /// Ends the connection once the requests in flight are done.
@@ -124,13 +137,18 @@ pub struct Activity {
 
 impl Activity {
     fn new() -> Self {
-        Self { since: Instant::now(), last_micros: AtomicU64::new(0), in_flight: AtomicU32::new(0) }
+        Self {
+            since: Instant::now(),
+            last_micros: AtomicU64::new(0),
+            in_flight: AtomicU32::new(0),
+        }
     }
 
     /// Something moved just now.
     pub fn touch(&self, now: Instant) {
         let micros = now.saturating_duration_since(self.since).as_micros();
-        self.last_micros.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.last_micros
+            .store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// A request begins.
@@ -256,7 +274,10 @@ async fn drive<C: Graceful>(
     tokio::select! {
         biased;
         result = served => ending(result, Some(reason)),
-        () = hard => reason.unwrap_or(Ending::Idle),
+        () = hard => {
+            connection.cut.store(true, Ordering::Relaxed);
+            reason.unwrap_or(Ending::Idle)
+        }
     }
 }
 
@@ -322,8 +343,15 @@ struct PartialHead {
 
 impl PartialHead {
     fn stuck(&mut self, connection: &Connection, _period: Duration) -> bool {
-        let partial = connection.framing.as_ref().is_some_and(|f| f.partial_head_bytes() > 0);
-        self.ticks = if partial && !connection.activity.busy() { self.ticks + 1 } else { 0 };
+        let partial = connection
+            .framing
+            .as_ref()
+            .is_some_and(|f| f.partial_head_bytes() > 0);
+        self.ticks = if partial && !connection.activity.busy() {
+            self.ticks + 1
+        } else {
+            0
+        };
         self.ticks > 2
     }
 }
@@ -331,8 +359,10 @@ impl PartialHead {
 /// Asks again whether the link may do what it does. `true`: no more.
 async fn revoked(own: &Connections, connection: &Connection) -> bool {
     let before = connection.standing.load_full();
-    let now =
-        own.authorizer.reconsider(connection.link_id, &connection.sni, &before).await;
+    let now = own
+        .authorizer
+        .reconsider(connection.link_id, &connection.sni, &before)
+        .await;
     match now {
         None => false,
         Some(standing) => {

@@ -66,6 +66,7 @@ pub struct Connections {
 /// Serves one connection to its end.
 pub async fn serve(own: &Connections, accepted: Accepted, drain: watch::Receiver<bool>) {
     let options = own.options;
+    own.metrics.connection_accepted();
     let mut story = Story::new(accepted.source, accepted.opened);
     let ending = match proxy_header::read(accepted, options.proxy_header).await {
         Err(failed) if failed.silent => Ending::Closed,
@@ -73,7 +74,11 @@ pub async fn serve(own: &Connections, accepted: Accepted, drain: watch::Receiver
         Ok(announced) => {
             story.client = Some(announced.client);
             match announced.caller {
-                Caller::Probe => own.health.serve_on_data_port(announced, &own.credentials, options.tls_timeout).await,
+                Caller::Probe => {
+                    own.health
+                        .serve_on_data_port(announced, &own.credentials, options.tls_timeout)
+                        .await
+                }
                 Caller::Link(link_id) => {
                     story.link_id = Some(link_id);
                     serve_client(own, announced, link_id, drain, &mut story).await
@@ -95,7 +100,13 @@ struct Story {
 
 impl Story {
     fn new(source: SocketAddr, opened: Instant) -> Self {
-        Self { source, opened, client: None, link_id: None, sni: None }
+        Self {
+            source,
+            opened,
+            client: None,
+            link_id: None,
+            sni: None,
+        }
     }
 
     fn end(&self, own: &Connections, ending: Ending) {
@@ -105,7 +116,10 @@ impl Story {
         }
         let loggable = matches!(
             ending,
-            Ending::Refused(_) | Ending::HandshakeFailed | Ending::HandshakeLate | Ending::ProtocolError
+            Ending::Refused(_)
+                | Ending::HandshakeFailed
+                | Ending::HandshakeLate
+                | Ending::ProtocolError
         );
         if loggable {
             own.access_log.connection(&ConnectionRecord {
@@ -113,8 +127,8 @@ impl Story {
                 client: self.client,
                 link_id: self.link_id,
                 sni: self.sni.as_ref().map(HostName::as_str),
-                ending,
                 duration: self.opened.elapsed(),
+                ending,
             });
         }
     }
@@ -130,7 +144,8 @@ async fn serve_client(
     let deadline = tokio::time::Instant::now() + own.options.tls_timeout;
     match timeout_at(deadline, secure(own, announced, link_id, story)).await {
         Ok(Ok(secured)) => {
-            own.metrics.handshake(secured.tls_version(), secured.resumed(), secured.handshake);
+            own.metrics
+                .handshake(secured.tls_version(), secured.resumed(), secured.handshake);
             http::serve(own, secured, drain).await
         }
         Ok(Err(ending)) => ending,
@@ -144,15 +159,32 @@ async fn secure(
     link_id: LinkId,
     story: &mut Story,
 ) -> Result<handshake::Secured, Ending> {
-    let Announced { socket, source, client, opened, seat, .. } = announced;
-    let caller = client_hello::Caller { link_id, client, source, opened, seat };
+    let Announced {
+        socket,
+        source,
+        client,
+        opened,
+        seat,
+        ..
+    } = announced;
+    let caller = client_hello::Caller {
+        link_id,
+        client,
+        source,
+        opened,
+        seat,
+    };
     let greeted =
         match client_hello::read(ReadAhead::new(socket), caller, &own.credentials.server()).await {
             Ok(greeted) => greeted,
             Err(failed) => {
                 story.sni = failed.sni;
                 let silent = failed.silent;
-                return Err(if silent { Ending::Closed } else { Ending::Refused(failed.refusal) });
+                return Err(if silent {
+                    Ending::Closed
+                } else {
+                    Ending::Refused(failed.refusal)
+                });
             }
         };
     story.sni = Some(greeted.sni.clone());
@@ -165,10 +197,12 @@ async fn secure(
     {
         return Err(refuse_by_alert(greeted, refusal).await);
     }
-    handshake::finish(greeted, standing, took).await.map_err(|error| {
-        tracing::debug!(%client, %link_id, %error, "TLS handshake failed");
-        Ending::HandshakeFailed
-    })
+    handshake::finish(greeted, standing, took)
+        .await
+        .map_err(|error| {
+            tracing::debug!(%client, %link_id, %error, "TLS handshake failed");
+            Ending::HandshakeFailed
+        })
 }
 
 /// Whether the option `refuse = "alert"` applies: to a definite no, not to an outage of ours.

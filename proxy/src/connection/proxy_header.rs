@@ -63,9 +63,20 @@ pub struct Failed {
 
 /// Reads the header of an accepted connection.
 pub async fn read(accepted: Accepted, options: Options) -> Result<Announced, Failed> {
-    let Accepted { mut socket, source, from_probe_source, opened, seat } = accepted;
+    let Accepted {
+        mut socket,
+        source,
+        from_probe_source,
+        opened,
+        seat,
+    } = accepted;
     let deadline = Instant::from_std(opened) + options.timeout;
-    let failed = |refusal, silent| Failed { refusal, source, opened, silent };
+    let failed = |refusal, silent| Failed {
+        refusal,
+        source,
+        opened,
+        silent,
+    };
 
     let header = match timeout_at(deadline, read_header(&mut socket, options.bytes_max)).await {
         Ok(Ok(header)) => header,
@@ -79,7 +90,14 @@ pub async fn read(accepted: Accepted, options: Options) -> Result<Announced, Fai
         (None, _) => Caller::Probe,
     };
     let client = header.source.unwrap_or(source);
-    Ok(Announced { socket, source, client, caller, opened, seat })
+    Ok(Announced {
+        socket,
+        source,
+        client,
+        caller,
+        opened,
+        seat,
+    })
 }
 
 struct NotRead {
@@ -97,13 +115,19 @@ async fn read_header(
         let have = bytes.len();
         let read = io.take((wanted - have) as u64).read_buf(&mut bytes).await;
         if !matches!(read, Ok(1..)) {
-            return Err(NotRead { refusal: Refusal::ProxyHeaderTruncated, bytes: have });
+            return Err(NotRead {
+                refusal: Refusal::ProxyHeaderTruncated,
+                bytes: have,
+            });
         }
         match proxy_protocol::parse(&bytes, bytes_max) {
             Progress::Need(n) => wanted = n,
             Progress::Header(header, _) => return Ok(header),
             Progress::Malformed(malformed) => {
-                return Err(NotRead { refusal: Refusal::ProxyHeader(malformed), bytes: bytes.len() });
+                return Err(NotRead {
+                    refusal: Refusal::ProxyHeader(malformed),
+                    bytes: bytes.len(),
+                });
             }
         }
     }
@@ -117,8 +141,9 @@ mod tests {
     use super::*;
 
     const VECTOR: [u8; 36] = [
-        0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a, 0x21, 0x11, 0x00, 0x14,
-        10, 0, 0, 4, 10, 1, 0, 5, 0xc3, 0x50, 0x01, 0xbb, 0xee, 0x00, 0x05, 0x01, 0xc1, 0x45, 0x00, 0x21,
+        0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a, 0x21, 0x11, 0x00,
+        0x14, 10, 0, 0, 4, 10, 1, 0, 5, 0xc3, 0x50, 0x01, 0xbb, 0xee, 0x00, 0x05, 0x01, 0xc1, 0x45,
+        0x00, 0x21,
     ];
 
     #[tokio::test]
@@ -126,7 +151,9 @@ mod tests {
         let mut sent = VECTOR.to_vec();
         sent.extend_from_slice(b"\x16\x03\x01");
         let mut io = sent.as_slice();
-        let header = read_header(&mut io, 4096).await.unwrap_or_else(|_| panic!("refused"));
+        let header = read_header(&mut io, 4096)
+            .await
+            .unwrap_or_else(|_| panic!("refused"));
         assert_eq!(header.link_id, Some(LinkId::new(0x2100_45c1)));
         assert_eq!(io, b"\x16\x03\x01");
     }
@@ -135,8 +162,14 @@ mod tests {
     async fn a_header_cut_at_any_byte_is_truncated() {
         for length in 0..VECTOR.len() {
             let mut io = &VECTOR[..length];
-            let Err(failed) = read_header(&mut io, 4096).await else { panic!("accepted {length}") };
-            assert_eq!(failed.refusal, Refusal::ProxyHeaderTruncated, "cut at {length}");
+            let Err(failed) = read_header(&mut io, 4096).await else {
+                panic!("accepted {length}")
+            };
+            assert_eq!(
+                failed.refusal,
+                Refusal::ProxyHeaderTruncated,
+                "cut at {length}"
+            );
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::outcome::{Ending, Refusal};
 pub(super) trait Label: Copy + 'static {
     /// Every value, in the order of [`Label::index`].
     const VALUES: &'static [Self];
-    /// The word.
+    /// The word of a value.
     fn word(self) -> &'static str;
     /// Its place in [`Label::VALUES`].
     fn index(self) -> usize;
@@ -25,13 +25,20 @@ macro_rules! labels {
             $($(#[doc = $doc])+ $value),+
         }
 
+        impl $name {
+            /// The word in logs and metrics.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$value => $word),+
+                }
+            }
+        }
+
         impl Label for $name {
             const VALUES: &'static [Self] = &[$(Self::$value),+];
 
             fn word(self) -> &'static str {
-                match self {
-                    $(Self::$value => $word),+
-                }
+                self.label()
             }
 
             fn index(self) -> usize {
@@ -94,12 +101,8 @@ labels! {
     pub enum ConnectOutcome {
         /// Connected, with TLS.
         Connected => "connected",
-        /// TCP failed.
-        TcpFailed => "tcp_failed",
-        /// TLS failed: a certificate was refused, on either side, or TLS was not spoken.
-        TlsFailed => "tls_failed",
-        /// It took too long.
-        TimedOut => "timed_out",
+        /// Refused, unreachable, too slow, or TLS failed; the operational log says which.
+        Failed => "failed",
     }
 
     /// What the route cache had for a lookup.
@@ -139,16 +142,32 @@ labels! {
 
 impl StatusClass {
     /// The class of a status, if there was one.
-    pub const fn of(status: Option<http::StatusCode>) -> Self {
+    pub const fn of(status: Option<u16>) -> Self {
         match status {
             None => Self::None,
-            Some(status) => match status.as_u16() {
-                0..200 => Self::Informational,
-                200..300 => Self::Success,
-                300..400 => Self::Redirection,
-                400..500 => Self::ClientError,
-                500.. => Self::ServerError,
-            },
+            Some(0..200) => Self::Informational,
+            Some(200..300) => Self::Success,
+            Some(300..400) => Self::Redirection,
+            Some(400..500) => Self::ClientError,
+            Some(500..) => Self::ServerError,
+        }
+    }
+}
+
+impl Protocol {
+    /// HTTP/2 or HTTP/1.
+    pub const fn of(http2: bool) -> Self {
+        if http2 { Self::H2 } else { Self::H1 }
+    }
+}
+
+impl TlsVersion {
+    /// By its word. What is neither 1.2 nor 1.3 is never negotiated.
+    pub fn of(word: &str) -> Self {
+        if word == Self::Tls12.label() {
+            Self::Tls12
+        } else {
+            Self::Tls13
         }
     }
 }

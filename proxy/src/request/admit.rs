@@ -43,9 +43,17 @@ pub async fn admit(
         return Err(Refusal::Draining);
     }
     let slot = requests.load.enter().ok_or(Refusal::Overloaded)?;
-    let permit = Arc::clone((**connection.standing.load()).as_ref().map_err(|refusal| *refusal)?);
+    let permit = Arc::clone(
+        (**connection.standing.load())
+            .as_ref()
+            .map_err(|refusal| *refusal)?,
+    );
     exchange.permitted(Arc::clone(&permit));
-    if connection.framing.as_ref().is_some_and(|framing| framing.doubtful()) {
+    if connection
+        .framing
+        .as_ref()
+        .is_some_and(|framing| framing.doubtful())
+    {
         return Err(Refusal::BadRequest);
     }
     well_framed(parts)?;
@@ -59,13 +67,24 @@ pub async fn admit(
     if !permit.limits().admit() {
         return Err(Refusal::RateLimited);
     }
-    Ok(Admitted { permit, authority: authority.value, slot })
+    Ok(Admitted {
+        permit,
+        authority: authority.value,
+        slot,
+    })
 }
 
 async fn other_host(requests: &Requests, connection: &Connection, host: &str) -> Refusal {
-    let Ok(other) = HostName::parse(host) else { return Refusal::HostNotPermitted };
-    let same_certificate = requests.credentials.same_certificate(&connection.sni, &other);
-    requests.authorizer.judge_other_host(connection.link_id, &other, same_certificate).await
+    let Ok(other) = HostName::parse(host) else {
+        return Refusal::HostNotPermitted;
+    };
+    let same_certificate = requests
+        .credentials
+        .same_certificate(&connection.sni, &other);
+    requests
+        .authorizer
+        .judge_other_host(connection.link_id, &other, same_certificate)
+        .await
 }
 
 struct Named<'a> {
@@ -88,7 +107,9 @@ fn authority(parts: &Parts) -> Result<Named<'_>, Refusal> {
     let target = parts.uri.authority().map(Authority::as_str);
     let value = match (header, target) {
         (Some(header), None) => header.clone(),
-        (Some(header), Some(target)) if header.as_bytes().eq_ignore_ascii_case(target.as_bytes()) => {
+        (Some(header), Some(target))
+            if header.as_bytes().eq_ignore_ascii_case(target.as_bytes()) =>
+        {
             header.clone()
         }
         (None, Some(target)) if parts.version == Version::HTTP_2 => {
@@ -96,14 +117,16 @@ fn authority(parts: &Parts) -> Result<Named<'_>, Refusal> {
         }
         _ => return Err(Refusal::BadRequest),
     };
-    let text = header.map_or(target, |header| header.to_str().ok()).ok_or(Refusal::BadRequest)?;
+    let text = header
+        .map_or(target, |header| header.to_str().ok())
+        .ok_or(Refusal::BadRequest)?;
     let host = split_port(text).ok_or(Refusal::BadRequest)?;
     Ok(Named { value, host })
 }
 
 /// The host of `host[:port]`. `None` if it is not of that form: user information, an empty host, a port that
 /// is no number.
-fn split_port(text: &str) -> Option<&str> {
+pub fn split_port(text: &str) -> Option<&str> {
     // The parser of the `http` crate accepts what RFC 3986 does; the rest of the rules are ours.
     let authority: Authority = text.parse().ok()?;
     if text.contains('@') || authority.host().is_empty() {
@@ -154,7 +177,10 @@ pub struct Load {
 impl Load {
     /// Room for `max` requests.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { in_flight: AtomicUsize::new(0), max })
+        Arc::new(Self {
+            in_flight: AtomicUsize::new(0),
+            max,
+        })
     }
 
     /// Requests in flight now.
@@ -195,8 +221,14 @@ mod tests {
 
     #[test]
     fn one_host_with_or_without_a_port_is_the_authority() {
-        assert_eq!(host_of(Request::get("/").header(HOST, "a.example")), Ok("a.example".into()));
-        assert_eq!(host_of(Request::get("/").header(HOST, "a.example:8443")), Ok("a.example".into()));
+        assert_eq!(
+            host_of(Request::get("/").header(HOST, "a.example")),
+            Ok("a.example".into())
+        );
+        assert_eq!(
+            host_of(Request::get("/").header(HOST, "a.example:8443")),
+            Ok("a.example".into())
+        );
         assert_eq!(
             host_of(Request::get("https://a.example/").header(HOST, "A.example")),
             Ok("A.example".into())
@@ -210,7 +242,9 @@ mod tests {
         let bad = [
             Request::get("/"),
             Request::get("https://a.example/"),
-            Request::get("/").header(HOST, "a.example").header(HOST, "a.example"),
+            Request::get("/")
+                .header(HOST, "a.example")
+                .header(HOST, "a.example"),
             Request::get("https://a.example/").header(HOST, "b.example"),
             Request::get("/").header(HOST, ""),
             Request::get("/").header(HOST, "user@a.example"),
@@ -233,14 +267,26 @@ mod tests {
         assert_eq!(well_framed(&parts(sound)), Ok(()));
         let bad = [
             Request::post("/").header(TRANSFER_ENCODING, "gzip, chunked"),
-            Request::post("/").header(TRANSFER_ENCODING, "chunked").header(TRANSFER_ENCODING, "chunked"),
-            Request::post("/").header(TRANSFER_ENCODING, "chunked").header(CONTENT_LENGTH, "3"),
-            Request::post("/").version(Version::HTTP_10).header(TRANSFER_ENCODING, "chunked"),
-            Request::builder().method(Method::CONNECT).uri("a.example:443"),
+            Request::post("/")
+                .header(TRANSFER_ENCODING, "chunked")
+                .header(TRANSFER_ENCODING, "chunked"),
+            Request::post("/")
+                .header(TRANSFER_ENCODING, "chunked")
+                .header(CONTENT_LENGTH, "3"),
+            Request::post("/")
+                .version(Version::HTTP_10)
+                .header(TRANSFER_ENCODING, "chunked"),
+            Request::builder()
+                .method(Method::CONNECT)
+                .uri("a.example:443"),
         ];
         for request in bad {
             let shown = format!("{request:?}");
-            assert_eq!(well_framed(&parts(request)), Err(Refusal::BadRequest), "{shown}");
+            assert_eq!(
+                well_framed(&parts(request)),
+                Err(Refusal::BadRequest),
+                "{shown}"
+            );
         }
     }
 

@@ -56,12 +56,16 @@ impl RequestBody {
 
     /// Whether a part of it was read, so that it cannot be sent again.
     pub fn touched(&self) -> bool {
-        self.0.as_ref().is_some_and(|shared| shared.touched.load(Ordering::Relaxed))
+        self.0
+            .as_ref()
+            .is_some_and(|shared| shared.touched.load(Ordering::Relaxed))
     }
 
     /// Bytes that passed so far.
     pub fn bytes(&self) -> u64 {
-        self.0.as_ref().map_or(0, |shared| shared.bytes.load(Ordering::Relaxed))
+        self.0
+            .as_ref()
+            .map_or(0, |shared| shared.bytes.load(Ordering::Relaxed))
     }
 }
 
@@ -91,8 +95,13 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(shared) = &self.0 else { return Poll::Ready(None) };
-        let mut incoming = shared.incoming.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(shared) = &self.0 else {
+            return Poll::Ready(None);
+        };
+        let mut incoming = shared
+            .incoming
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         shared.touched.store(true, Ordering::Relaxed);
         let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx)).transpose()?;
         shared.passed(frame.as_ref());
@@ -104,16 +113,22 @@ impl Body for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         self.0.as_ref().is_none_or(|shared| {
-            shared.incoming.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream()
+            shared
+                .incoming
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_end_stream()
         })
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             None => SizeHint::with_exact(0),
-            Some(shared) => {
-                shared.incoming.lock().unwrap_or_else(PoisonError::into_inner).size_hint()
-            }
+            Some(shared) => shared
+                .incoming
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .size_hint(),
         }
     }
 }
@@ -123,7 +138,12 @@ pub struct AnswerBody(Kind);
 
 enum Kind {
     /// Ours, or none.
-    Local(Option<Bytes>, #[expect(dead_code, reason = "told when dropped")] Exchange),
+    Local(
+        Option<Bytes>,
+        #[expect(dead_code, reason = "tells when dropped")] Exchange,
+    ),
+    /// None: the connection carries another protocol from here on.
+    None,
     /// The ingress's.
     Upstream(Incoming, Exchange, Option<Lease>),
 }
@@ -134,6 +154,11 @@ impl AnswerBody {
         exchange.answer_bytes(bytes.len());
         exchange.complete();
         Self(Kind::Local((!bytes.is_empty()).then_some(bytes), exchange))
+    }
+
+    /// No body, and nothing to tell.
+    pub fn none() -> Self {
+        Self(Kind::None)
     }
 
     /// A body of the ingress's.
@@ -158,6 +183,7 @@ impl Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut self.0 {
+            Kind::None => Poll::Ready(None),
             Kind::Local(bytes, _) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Kind::Upstream(incoming, exchange, lease) => {
                 let frame = match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
@@ -184,6 +210,7 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
+            Kind::None => true,
             Kind::Local(bytes, _) => bytes.is_none(),
             Kind::Upstream(incoming, ..) => incoming.is_end_stream(),
         }
@@ -191,6 +218,7 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
+            Kind::None => SizeHint::with_exact(0),
             Kind::Local(bytes, _) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }

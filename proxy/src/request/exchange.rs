@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri};
 
 use crate::access_log::{RequestEnding, RequestRecord};
@@ -35,6 +36,7 @@ struct Record {
     first_byte: Option<Duration>,
     status: Option<StatusCode>,
     answer_bytes: u64,
+    tunnel_bytes: u64,
     refusal: Option<Refusal>,
     ending: Option<RequestEnding>,
 }
@@ -44,8 +46,7 @@ impl Exchange {
     pub fn begin(
         requests: Arc<Requests>,
         connection: Arc<Connection>,
-        method: Method,
-        uri: Uri,
+        parts: &Parts,
         body: RequestBody,
     ) -> Self {
         let started = Instant::now();
@@ -56,8 +57,8 @@ impl Exchange {
             connection,
             id: RequestId::generate(),
             started,
-            method,
-            uri,
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
             authority: None,
             body,
             permit: None,
@@ -65,6 +66,7 @@ impl Exchange {
             first_byte: None,
             status: None,
             answer_bytes: 0,
+            tunnel_bytes: 0,
             refusal: None,
             ending: None,
         }))
@@ -127,6 +129,12 @@ impl Exchange {
         self.0.ending = Some(RequestEnding::Upgraded);
     }
 
+    /// The tunnel has ended after so many bytes from and to the client.
+    pub fn pumped(&mut self, from_client: u64, to_client: u64) {
+        self.0.tunnel_bytes = from_client;
+        self.0.answer_bytes = to_client;
+    }
+
     /// The ingress broke off in the middle of its answer.
     pub fn upstream_broke(&mut self, error: &hyper::Error) {
         tracing::warn!(request_id = %self.0.id, %error, "the ingress broke off in the middle of an answer");
@@ -144,11 +152,12 @@ impl Drop for Record {
         if let Some(refusal) = self.refusal {
             metrics.refused(refusal);
         }
+        let request_bytes = self.body.bytes() + self.tunnel_bytes;
         metrics.request_ended(
             connection.http2,
             self.status.map(|status| status.as_u16()),
             total,
-            self.body.bytes(),
+            request_bytes,
             self.answer_bytes,
         );
         if !self.requests.access_log.enabled() {
@@ -161,12 +170,19 @@ impl Drop for Record {
             client: Some(connection.client),
             account: permit.and_then(Permit::account),
             sni: Some(connection.sni.as_str()),
-            authority: self.authority.as_ref().and_then(|value| value.to_str().ok()),
+            authority: self
+                .authority
+                .as_ref()
+                .and_then(|value| value.to_str().ok()),
             method: self.method.as_str(),
             uri: &self.uri,
-            protocol: if connection.http2 { "HTTP/2.0" } else { "HTTP/1.1" },
+            protocol: if connection.http2 {
+                "HTTP/2.0"
+            } else {
+                "HTTP/1.1"
+            },
             status: self.status.map(|status| status.as_u16()),
-            request_bytes: self.body.bytes(),
+            request_bytes,
             response_bytes: self.answer_bytes,
             total,
             authorize: Some(connection.authorize),
@@ -178,7 +194,11 @@ impl Drop for Record {
             tls_resumed: connection.resumed,
             refusal: self.refusal,
             would_refuse: permit.and_then(Permit::would_refuse),
-            ending: self.ending.unwrap_or(RequestEnding::ClientBroke),
+            ending: self.ending.unwrap_or(if connection.was_cut() {
+                RequestEnding::Cut
+            } else {
+                RequestEnding::ClientBroke
+            }),
         });
     }
 }

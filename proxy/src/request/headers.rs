@@ -3,10 +3,9 @@
 //! Everything that could tell the ingress who is calling is taken out of the client's request before our own
 //! word goes in. All names are in this file.
 
-
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 
 use crate::connection::http::Connection;
@@ -25,8 +24,12 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 
 /// Names, and beginnings of names, by which a client could claim to be someone.
 const IDENTITY_NAMES: [&str; 2] = ["forwarded", "x-real-ip"];
-const IDENTITY_PREFIXES: [&str; 4] =
-    ["x-forwarded-", "x-client-cert", "x-ms-private-link-", "x-postern-"];
+const IDENTITY_PREFIXES: [&str; 4] = [
+    "x-forwarded-",
+    "x-client-cert",
+    "x-ms-private-link-",
+    "x-postern-",
+];
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -98,7 +101,11 @@ fn strip_identity(headers: &mut HeaderMap) {
     if !headers.keys().any(claims_identity) {
         return;
     }
-    let claims: Vec<HeaderName> = headers.keys().filter(|name| claims_identity(name)).cloned().collect();
+    let claims: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| claims_identity(name))
+        .cloned()
+        .collect();
     for name in claims {
         headers.remove(name);
     }
@@ -106,10 +113,12 @@ fn strip_identity(headers: &mut HeaderMap) {
 
 fn claims_identity(name: &HeaderName) -> bool {
     let name = name.as_str();
-    let candidate = name.starts_with("x-") || name.starts_with('f');
+    let candidate = name.starts_with(['x', 'f']);
     candidate
         && (IDENTITY_NAMES.contains(&name)
-            || IDENTITY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            || IDENTITY_PREFIXES
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
             || claims_by_underscore(name))
 }
 
@@ -118,14 +127,22 @@ fn claims_by_underscore(name: &str) -> bool {
     name.contains('_') && {
         let dashed = name.replace('_', "-");
         IDENTITY_NAMES.contains(&dashed.as_str())
-            || IDENTITY_PREFIXES.iter().any(|prefix| dashed.starts_with(prefix))
+            || IDENTITY_PREFIXES
+                .iter()
+                .any(|prefix| dashed.starts_with(prefix))
     }
 }
 
 fn accepts_trailers(headers: &HeaderMap) -> bool {
-    headers.get_all(TE).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
-    })
+    headers
+        .get_all(TE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| {
+            value
+                .split(',')
+                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+        })
 }
 
 /// RFC 9113 section 8.2.3: cookie fields that HTTP/2 split are one field again before they leave HTTP/2.
@@ -134,7 +151,11 @@ fn join_cookies(headers: &mut HeaderMap) {
     if values.next().is_none() || values.next().is_none() {
         return;
     }
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(COOKIE, joined);
     }
@@ -144,7 +165,10 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// request's id.
 fn trace(headers: &mut HeaderMap, id: RequestId) {
     let mut all = headers.get_all(TRACEPARENT).iter();
-    let sent = all.next().filter(|_| all.next().is_none()).map(HeaderValue::as_bytes);
+    let sent = all
+        .next()
+        .filter(|_| all.next().is_none())
+        .map(HeaderValue::as_bytes);
     let bytes = id.as_bytes();
     let mut text = [0_u8; TRACEPARENT_BYTES];
     text[..3].copy_from_slice(b"00-");
@@ -173,7 +197,9 @@ const TRACEPARENT_BYTES: usize = 55;
 /// `00-<32 hex>-<16 hex>-<2 hex>`, lower case, neither id all zero. Later versions may be longer; we speak 00.
 fn is_traceparent(text: &[u8]) -> bool {
     let lower_hex = |range: std::ops::Range<usize>| {
-        text[range].iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b))
+        text[range]
+            .iter()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b))
     };
     let zero = |range: std::ops::Range<usize>| text[range].iter().all(|&b| b == b'0');
     text.len() == TRACEPARENT_BYTES
@@ -194,7 +220,6 @@ fn hex(bytes: &[u8], out: &mut [u8]) {
         pair[1] = DIGITS[usize::from(byte & 15)];
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -276,7 +301,10 @@ mod tests {
     fn cookie_crumbs_are_joined() {
         let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2")]);
         join_cookies(&mut headers);
-        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+        assert_eq!(
+            headers.get_all("cookie").iter().collect::<Vec<_>>(),
+            ["a=1; b=2"]
+        );
     }
 
     #[test]

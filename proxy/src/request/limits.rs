@@ -68,7 +68,11 @@ impl Limiters {
 
     fn bucket(&self, key: Key, rate: NonZeroU32) -> Arc<Bucket> {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bucket) = buckets.get(&key).and_then(Weak::upgrade).filter(|b| b.rate == rate) {
+        if let Some(bucket) = buckets
+            .get(&key)
+            .and_then(Weak::upgrade)
+            .filter(|b| b.rate == rate)
+        {
             return bucket;
         }
         let limiter = RateLimiter::direct(Quota::per_second(rate));

@@ -66,8 +66,7 @@ pub async fn handle(
     let mut exchange = Exchange::begin(
         Arc::clone(&requests),
         Arc::clone(&connection),
-        parts.method.clone(),
-        parts.uri.clone(),
+        &parts,
         body.clone(),
     );
     let admitted = match admit::admit(&requests, &connection, &parts, &mut exchange).await {
@@ -75,7 +74,12 @@ pub async fn handle(
         Err(refusal) => return respond::refuse(refusal, &connection, exchange),
     };
     let upgrade = upgrade::requested(&mut parts, &connection);
-    headers::to_ingress(&mut parts.headers, &connection, &admitted.authority, exchange.id());
+    headers::to_ingress(
+        &mut parts.headers,
+        &connection,
+        &admitted.authority,
+        exchange.id(),
+    );
     let answer = match upgrade {
         Some(upgrade) => {
             upgrade::forward(&requests, &connection, &admitted, upgrade, parts, exchange).await

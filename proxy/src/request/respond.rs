@@ -24,7 +24,11 @@ pub fn refuse(
 ) -> Response<AnswerBody> {
     // Refusals of connections never get this far; if one did, the request would still be refused.
     let (status, retry_after, close) = match refusal.answer() {
-        Answer::Status { status, retry_after, close } => (status, retry_after, close),
+        Answer::Status {
+            status,
+            retry_after,
+            close,
+        } => (status, retry_after, close),
         Answer::Close | Answer::Alert(_) => (StatusCode::FORBIDDEN, None, true),
     };
     let id = exchange.id();
@@ -42,7 +46,11 @@ pub fn refuse(
     let mut response = Response::new(AnswerBody::local(body, exchange));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    let media_type = if fhir { "application/fhir+json" } else { "application/problem+json" };
+    let media_type = if fhir {
+        "application/fhir+json"
+    } else {
+        "application/problem+json"
+    };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_REQUEST_ID, id.to_header());
@@ -63,7 +71,9 @@ fn body(refusal: Refusal, status: StatusCode, fhir: bool, id: &str) -> Bytes {
             issue: [Issue {
                 severity: "error",
                 code: issue_type(refusal, status),
-                details: Details { text: refusal.explanation() },
+                details: Details {
+                    text: refusal.explanation(),
+                },
                 diagnostics: format!("{}; request id {id}", refusal.label()),
             }],
         })
@@ -132,7 +142,9 @@ mod tests {
     use super::*;
 
     fn json(refusal: Refusal, fhir: bool) -> serde_json::Value {
-        let Answer::Status { status, .. } = refusal.answer() else { panic!("{refusal:?}") };
+        let Answer::Status { status, .. } = refusal.answer() else {
+            panic!("{refusal:?}")
+        };
         serde_json::from_slice(&body(refusal, status, fhir, "0123")).unwrap()
     }
 
@@ -151,6 +163,11 @@ mod tests {
         assert_eq!(outcome["resourceType"], "OperationOutcome");
         assert_eq!(outcome["issue"][0]["severity"], "error");
         assert_eq!(outcome["issue"][0]["code"], "invalid");
-        assert!(outcome["issue"][0]["diagnostics"].as_str().unwrap().contains("0123"));
+        assert!(
+            outcome["issue"][0]["diagnostics"]
+                .as_str()
+                .unwrap()
+                .contains("0123")
+        );
     }
 }

@@ -33,7 +33,10 @@ pub struct Upgrade {
 pub fn requested(parts: &mut Parts, connection: &Connection) -> Option<Upgrade> {
     let extended_connect = connection.http2
         && parts.method == Method::CONNECT
-        && parts.extensions.get::<Protocol>().is_some_and(|p| p.as_str() == WEBSOCKET);
+        && parts
+            .extensions
+            .get::<Protocol>()
+            .is_some_and(|p| p.as_str() == WEBSOCKET);
     let by_header = parts.version == Version::HTTP_11
         && parts.method == Method::GET
         && parts.headers.get(UPGRADE).is_some_and(is_websocket);
@@ -41,7 +44,10 @@ pub fn requested(parts: &mut Parts, connection: &Connection) -> Option<Upgrade> 
         return None;
     }
     let client = parts.extensions.remove::<OnUpgrade>()?;
-    Some(Upgrade { client, extended_connect })
+    Some(Upgrade {
+        client,
+        extended_connect,
+    })
 }
 
 fn is_websocket(value: &HeaderValue) -> bool {
@@ -61,11 +67,22 @@ pub async fn forward(
     let cluster = admitted.permit.cluster();
     let deadline = requests.options.response_timeout;
     let sent = timeout(deadline, async {
-        let mut lease = requests.upstream.lease_http1(cluster).await.map_err(|error| {
-            if error.is_timeout() { Refusal::UpstreamTimeout } else { Refusal::UpstreamConnect }
-        })?;
+        let mut lease = requests
+            .upstream
+            .lease_http1(cluster)
+            .await
+            .map_err(|error| {
+                if error.is_timeout() {
+                    Refusal::UpstreamTimeout
+                } else {
+                    Refusal::UpstreamConnect
+                }
+            })?;
         exchange.served_by(lease.served());
-        let response = lease.send(request).await.map_err(|_| Refusal::UpstreamBroke)?;
+        let response = lease
+            .send(request)
+            .await
+            .map_err(|_| Refusal::UpstreamBroke)?;
         Ok((response, lease))
     })
     .await
@@ -79,7 +96,10 @@ pub async fn forward(
         // The ingress said no, in its own words.
         let (mut parts, incoming) = response.into_parts();
         headers::to_client(&mut parts.headers, exchange.id());
-        return Ok(Response::from_parts(parts, AnswerBody::upstream(incoming, exchange, lease)));
+        return Ok(Response::from_parts(
+            parts,
+            AnswerBody::upstream(incoming, exchange, lease),
+        ));
     }
     let ingress = hyper::upgrade::on(&mut response);
     let (mut parts, _) = response.into_parts();
@@ -88,8 +108,12 @@ pub async fn forward(
         parts.status = StatusCode::OK;
         parts.headers.remove(http::header::SEC_WEBSOCKET_ACCEPT);
     } else {
-        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        parts.headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
+        parts
+            .headers
+            .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        parts
+            .headers
+            .insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
     }
     let id = exchange.id();
     exchange.answered(parts.status);
@@ -98,11 +122,15 @@ pub async fn forward(
         framing.upgraded();
     }
     requests.metrics.upgraded();
-    tokio::spawn(join(upgrade.client, ingress, Joined {
-        requests: Arc::clone(requests),
-        connection: Arc::clone(connection),
-        exchange,
-    }));
+    tokio::spawn(join(
+        upgrade.client,
+        ingress,
+        Joined {
+            requests: Arc::clone(requests),
+            connection: Arc::clone(connection),
+            exchange,
+        },
+    ));
     parts.headers.insert(headers::X_REQUEST_ID, id.to_header());
     parts.extensions.clear();
     parts.version = Version::HTTP_11;
@@ -116,11 +144,17 @@ fn ask(mut parts: Parts, upgrade: &Upgrade) -> Request<RequestBody> {
         // section 5): the key is between us and the ingress.
         parts.headers.insert(SEC_WEBSOCKET_KEY, key());
         if !parts.headers.contains_key(SEC_WEBSOCKET_VERSION) {
-            parts.headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            parts
+                .headers
+                .insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
     }
-    parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    parts.headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    parts
+        .headers
+        .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    parts
+        .headers
+        .insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
     parts.version = Version::HTTP_11;
     parts.uri = parts
         .uri
@@ -135,7 +169,8 @@ fn ask(mut parts: Parts, upgrade: &Upgrade) -> Request<RequestBody> {
 fn key() -> HeaderValue {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(uuid::Uuid::new_v4().as_bytes());
-    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="))
+    HeaderValue::from_str(&text)
+        .unwrap_or_else(|_| HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="))
 }
 
 struct Joined {

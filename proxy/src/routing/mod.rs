@@ -9,6 +9,7 @@
 
 mod cache;
 mod file;
+mod none;
 
 use std::borrow::Borrow;
 use std::error::Error;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 
 pub use cache::{RouteCache, RouteCacheOptions, RouteCacheStats};
 pub use file::{Reload, RouteFile, RouteFileError};
+pub use none::NoRoutes;
 
 /// What a link may reach: one account, on one cluster, under these hosts. Shared by `Arc`.
 ///

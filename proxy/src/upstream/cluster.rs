@@ -49,7 +49,10 @@ impl Cluster {
         protocol: Protocol,
         endpoints: &[SocketAddr],
     ) -> Self {
-        let endpoint = |&address| Endpoint { address, down: AtomicBool::new(false) };
+        let endpoint = |&address| Endpoint {
+            address,
+            down: AtomicBool::new(false),
+        };
         Self {
             name,
             server_name,
@@ -62,7 +65,11 @@ impl Cluster {
     /// The endpoints in the order in which to try them: those that are up, in turn, then the others.
     pub fn candidates(&self) -> impl Iterator<Item = SocketAddr> {
         let count = self.endpoints.len();
-        let first = if count > 1 { self.turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        let first = if count > 1 {
+            self.turn.fetch_add(1, Ordering::Relaxed)
+        } else {
+            0
+        };
         let in_turn = move |n: usize| &self.endpoints[(first.wrapping_add(n)) % count];
         let with = move |down: bool| {
             (0..count)
@@ -80,7 +87,9 @@ impl Cluster {
 
     /// Whether any endpoint is not known to be down.
     pub fn any_up(&self) -> bool {
-        self.endpoints.iter().any(|endpoint| !endpoint.down.load(Ordering::Relaxed))
+        self.endpoints
+            .iter()
+            .any(|endpoint| !endpoint.down.load(Ordering::Relaxed))
     }
 
     /// A connection to the endpoint succeeded.
@@ -94,7 +103,11 @@ impl Cluster {
     }
 
     fn mark(&self, address: SocketAddr, down: bool) {
-        for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.address == address) {
+        for endpoint in self
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.address == address)
+        {
             if endpoint.down.swap(down, Ordering::Relaxed) != down {
                 tracing::warn!(cluster = %self.name, endpoint = %address, up = !down, "ingress endpoint changed");
             }
@@ -120,7 +133,12 @@ impl Clusters {
 
 impl FromIterator<Cluster> for Clusters {
     fn from_iter<T: IntoIterator<Item = Cluster>>(clusters: T) -> Self {
-        Self(clusters.into_iter().map(|cluster| (cluster.name.clone(), cluster)).collect())
+        Self(
+            clusters
+                .into_iter()
+                .map(|cluster| (cluster.name.clone(), cluster))
+                .collect(),
+        )
     }
 }
 
@@ -135,7 +153,10 @@ mod tests {
     }
 
     fn order(cluster: &Cluster) -> Vec<String> {
-        cluster.candidates().map(|address| address.ip().to_string()).collect()
+        cluster
+            .candidates()
+            .map(|address| address.ip().to_string())
+            .collect()
     }
 
     #[test]

@@ -55,9 +55,12 @@ pub async fn open(
     identity: &ClientCredentials,
     options: Options,
 ) -> Result<Opened, ConnectError> {
-    timeout(options.connect_timeout, establish(endpoint, cluster, protocol, identity))
-        .await
-        .map_err(|_| ConnectError::Timeout(options.connect_timeout))?
+    timeout(
+        options.connect_timeout,
+        establish(endpoint, cluster, protocol, identity),
+    )
+    .await
+    .map_err(|_| ConnectError::Timeout(options.connect_timeout))?
 }
 
 async fn establish(
@@ -66,23 +69,27 @@ async fn establish(
     protocol: Protocol,
     identity: &ClientCredentials,
 ) -> Result<Opened, ConnectError> {
-    let tcp = TcpStream::connect(endpoint).await.map_err(ConnectError::Tcp)?;
+    let tcp = TcpStream::connect(endpoint)
+        .await
+        .map_err(ConnectError::Tcp)?;
     tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
     let tls = TlsConnector::from(identity.tls(protocol));
     let stream = tls
         .connect(cluster.server_name.clone(), ReadAhead::new(tcp))
         .await
         .map_err(ConnectError::Tls)?;
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let io = TokioIo::new(stream);
-    match (http2, protocol) {
+    match (speaks_http2, protocol) {
         (true, _) => http2(io).await,
         (false, Protocol::Http2) => Err(ConnectError::Alpn),
         (false, _) => http1(io).await,
     }
 }
 
-async fn http1(io: impl hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static) -> Result<Opened, ConnectError> {
+async fn http1(
+    io: impl hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+) -> Result<Opened, ConnectError> {
     let (sender, connection) = http1::Builder::new()
         .max_headers(HEADERS_MAX)
         .max_header_size(HEAD_BYTES_MAX)
@@ -98,7 +105,9 @@ async fn http1(io: impl hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'sta
     Ok(Opened::Http1(sender))
 }
 
-async fn http2(io: impl hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static) -> Result<Opened, ConnectError> {
+async fn http2(
+    io: impl hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+) -> Result<Opened, ConnectError> {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)

@@ -4,10 +4,10 @@
 //! none even before a request finds out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::credentials::Credentials;
+use crate::readiness::Condition;
 use crate::upstream::cluster::{Clusters, Protocol};
 use crate::upstream::{Options, connect};
 
@@ -16,38 +16,54 @@ pub struct Health {
     clusters: Arc<Clusters>,
     credentials: Arc<Credentials>,
     options: Options,
-    reached: AtomicBool,
+    ingress: Condition,
 }
 
 impl Health {
-    /// Checks `clusters` with these credentials.
-    pub fn new(clusters: Arc<Clusters>, credentials: Arc<Credentials>, options: Options) -> Self {
-        Self { clusters, credentials, options, reached: AtomicBool::new(false) }
-    }
-
-    /// Whether any endpoint of any cluster can be reached, as far as is known. `false` before the first check.
-    pub fn any_up(&self) -> bool {
-        self.reached.load(Ordering::Relaxed) && self.clusters.iter().any(|cluster| cluster.any_up())
+    /// Checks `clusters` with these credentials. `ingress` is the condition that some endpoint can be reached.
+    pub fn new(
+        clusters: Arc<Clusters>,
+        credentials: Arc<Credentials>,
+        options: Options,
+        ingress: Condition,
+    ) -> Self {
+        Self {
+            clusters,
+            credentials,
+            options,
+            ingress,
+        }
     }
 
     /// Checks for ever.
     pub async fn run(&self, interval: Duration) {
         loop {
-            self.check().await;
-            let soon = if self.any_up() { interval } else { interval.min(UNREACHED_INTERVAL) };
+            let reached = self.check().await;
+            self.ingress.set(reached);
+            let soon = if reached {
+                interval
+            } else {
+                interval.min(UNREACHED_INTERVAL)
+            };
             tokio::time::sleep(soon).await;
         }
     }
 
-    /// Checks each endpoint once.
-    pub async fn check(&self) {
-        let identity = self.credentials.client();
+    /// Checks each endpoint once. Whether any can be reached.
+    async fn check(&self) -> bool {
+        // Without credentials there is nothing to check with; readiness waits for them by name.
+        let Some(identity) = self.credentials.client() else {
+            return false;
+        };
+        let mut reached = false;
         for cluster in self.clusters.iter() {
             for endpoint in cluster.endpoints() {
-                match connect::open(endpoint, cluster, Protocol::Auto, &identity, self.options).await {
+                match connect::open(endpoint, cluster, Protocol::Auto, &identity, self.options)
+                    .await
+                {
                     Ok(_) => {
                         cluster.succeeded(endpoint);
-                        self.reached.store(true, Ordering::Relaxed);
+                        reached = true;
                     }
                     Err(error) => {
                         tracing::warn!(
@@ -60,6 +76,7 @@ impl Health {
                 }
             }
         }
+        reached
     }
 }
 

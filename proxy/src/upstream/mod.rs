@@ -63,6 +63,9 @@ pub struct Served {
 /// Why no connection could be had.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
+    /// No client certificate has been proven yet.
+    #[error("no client certificate and CA to connect with yet")]
+    NoIdentity,
     /// The route names a cluster that the configuration does not have.
     #[error("no cluster `{0}` is configured")]
     NoCluster(ClusterName),
@@ -79,7 +82,13 @@ pub enum LeaseError {
 impl LeaseError {
     /// Whether it was time that ran out.
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::Connect { source: ConnectError::Timeout(_), .. })
+        matches!(
+            self,
+            Self::Connect {
+                source: ConnectError::Timeout(_),
+                ..
+            }
+        )
     }
 }
 
@@ -92,7 +101,13 @@ impl Upstream {
         metrics: Arc<Metrics>,
     ) -> Self {
         let pool = Arc::new(Pool::new(options, Arc::clone(&metrics)));
-        Self { options, clusters, credentials, pool, metrics }
+        Self {
+            options,
+            clusters,
+            credentials,
+            pool,
+            metrics,
+        }
     }
 
     /// The right to send one request to an endpoint of the cluster, by whatever protocol it prefers.
@@ -108,14 +123,20 @@ impl Upstream {
     }
 
     fn cluster(&self, name: &ClusterName) -> Result<&Cluster, LeaseError> {
-        self.clusters.get(name).ok_or_else(|| LeaseError::NoCluster(name.clone()))
+        self.clusters
+            .get(name)
+            .ok_or_else(|| LeaseError::NoCluster(name.clone()))
     }
 
     async fn lease_by(&self, cluster: &Cluster, protocol: Protocol) -> Result<Lease, LeaseError> {
-        let identity = self.credentials.client();
+        let identity = self.credentials.client().ok_or(LeaseError::NoIdentity)?;
         let mut last = None;
         for endpoint in cluster.candidates() {
-            let key = pool::Key { endpoint, generation: identity.generation, protocol };
+            let key = pool::Key {
+                endpoint,
+                generation: identity.generation,
+                protocol,
+            };
             if let Some(pooled) = self.pool.take(&key) {
                 return Ok(self.reuse(key, pooled));
             }
@@ -152,17 +173,34 @@ impl Upstream {
     }
 
     fn reuse(&self, key: pool::Key, pooled: Pooled) -> Lease {
-        Lease { pool: Arc::clone(&self.pool), key, pooled, reused: true, connect: None }
+        Lease {
+            pool: Arc::clone(&self.pool),
+            key,
+            pooled,
+            reused: true,
+            connect: None,
+        }
     }
 
     fn begin(&self, key: pool::Key, opened: Opened, took: Duration) -> Lease {
         let pooled = self.pool.admit(&key, opened);
-        Lease { pool: Arc::clone(&self.pool), key, pooled, reused: false, connect: Some(took) }
+        Lease {
+            pool: Arc::clone(&self.pool),
+            key,
+            pooled,
+            reused: false,
+            connect: Some(took),
+        }
     }
 
-    /// Closes what is idle, too old or of a former credential generation. Called now and then.
-    pub fn sweep(&self) {
-        self.pool.sweep(self.credentials.client().generation);
+    /// Closes what is idle for too long, too old or of a former credential generation, for ever.
+    pub async fn sweep_for_ever(&self) {
+        loop {
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+            if let Some(current) = self.credentials.client() {
+                self.pool.sweep(current.generation);
+            }
+        }
     }
 }
 
@@ -190,7 +228,11 @@ impl Lease {
     pub fn served(&self) -> Served {
         Served {
             endpoint: self.key.endpoint,
-            protocol: if self.is_http2() { "HTTP/2.0" } else { "HTTP/1.1" },
+            protocol: if self.is_http2() {
+                "HTTP/2.0"
+            } else {
+                "HTTP/1.1"
+            },
             connect: self.connect,
         }
     }
@@ -250,3 +292,5 @@ fn refused_unprocessed(error: &hyper::Error) -> bool {
     }
     false
 }
+
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

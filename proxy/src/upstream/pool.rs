@@ -118,7 +118,11 @@ impl Pooled {
 impl Pool {
     /// An empty pool.
     pub fn new(options: Options, metrics: Arc<Metrics>) -> Self {
-        Self { options, metrics, places: Mutex::default() }
+        Self {
+            options,
+            metrics,
+            places: Mutex::default(),
+        }
     }
 
     fn places(&self) -> MutexGuard<'_, HashMap<Key, Place>> {
@@ -131,7 +135,9 @@ impl Pool {
         let place = places.get_mut(key)?;
         let age_max = self.options.connection_age_max;
         if !place.shared.is_empty() {
-            place.shared.retain(|shared| !shared.sender.is_closed() && shared.opened.elapsed() < age_max);
+            place
+                .shared
+                .retain(|shared| !shared.sender.is_closed() && shared.opened.elapsed() < age_max);
             let free = place.shared.iter().find(|shared| shared.has_room());
             return free.map(|shared| Pooled::Http2 {
                 sender: shared.sender.clone(),
@@ -143,7 +149,10 @@ impl Pool {
                 && idle.since.elapsed() < self.options.idle_timeout
                 && idle.opened.elapsed() < age_max;
             if usable {
-                return Some(Pooled::Http1 { sender: idle.sender, opened: idle.opened });
+                return Some(Pooled::Http1 {
+                    sender: idle.sender,
+                    opened: idle.opened,
+                });
             }
         }
         None
@@ -165,12 +174,19 @@ impl Pool {
         match opened {
             Opened::Http1(sender) => {
                 self.places().entry(*key).or_default().speaks_http1 = true;
-                Pooled::Http1 { sender, opened: now }
+                Pooled::Http1 {
+                    sender,
+                    opened: now,
+                }
             }
             Opened::Http2(sender) => {
                 let streams = Arc::new(AtomicUsize::new(0));
                 let stream = Stream::of(&streams);
-                let shared = Shared { sender: sender.clone(), opened: now, streams };
+                let shared = Shared {
+                    sender: sender.clone(),
+                    opened: now,
+                    streams,
+                };
                 self.places().entry(*key).or_default().shared.push(shared);
                 Pooled::Http2 { sender, stream }
             }
@@ -179,7 +195,9 @@ impl Pool {
 
     /// Takes back a connection whose exchange is over.
     pub fn put(self: &Arc<Self>, key: Key, pooled: Pooled) {
-        let Pooled::Http1 { mut sender, opened } = pooled else { return };
+        let Pooled::Http1 { mut sender, opened } = pooled else {
+            return;
+        };
         if sender.is_ready() {
             self.rest(key, sender, opened);
         } else if !sender.is_closed() {
@@ -194,7 +212,11 @@ impl Pool {
     }
 
     fn rest(&self, key: Key, sender: http1::SendRequest<RequestBody>, opened: Instant) {
-        let idle = Idle { sender, opened, since: Instant::now() };
+        let idle = Idle {
+            sender,
+            opened,
+            since: Instant::now(),
+        };
         let mut places = self.places();
         let place = places.entry(key).or_default();
         if place.idle.len() < IDLE_MAX {
@@ -232,7 +254,7 @@ impl Pool {
 impl Shared {
     fn has_room(&self) -> bool {
         let streams = self.streams.load(Ordering::Relaxed);
-        self.sender.is_ready() && streams < self.sender.current_max_send_streams().min(STREAMS_MAX)
+        self.sender.is_ready() && streams < STREAMS_MAX
     }
 }
 

@@ -20,10 +20,46 @@ pub(super) fn parse(
     text: &str,
     clusters: &BTreeSet<ClusterName>,
 ) -> Result<Table, String> {
-    let file: RawFile =
-        toml::from_str(text).map_err(|error| toml_error::describe(path, text, &error))?;
-    table(file, clusters)
+    let accounts = accounts(text).map_err(|error| toml_error::describe(path, text, &error))?;
+    table(accounts, clusters)
         .map_err(|mistake| toml_error::at(path, text, mistake.at, &mistake.message(text)))
+}
+
+/// All accounts of `text`, each with the place that its own places count from.
+fn accounts(text: &str) -> Result<Vec<(usize, RawAccount)>, toml::de::Error> {
+    if let Some(accounts) = account_by_account(text) {
+        return Ok(accounts);
+    }
+    let file: RawFile = toml::from_str(text)?;
+    Ok(file
+        .accounts
+        .into_iter()
+        .map(|account| (0, account))
+        .collect())
+}
+
+/// The same, each account read as a document of its own, since a document takes forty times its text while it
+/// is read. `None` if the text cannot be cut like this, or has a mistake, whose place the whole then tells.
+///
+/// A cut within a string leaves a piece whose string has no end: only good text has nothing but good pieces.
+fn account_by_account(text: &str) -> Option<Vec<(usize, RawAccount)>> {
+    let mut starts = Vec::new();
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if line.starts_with("[[accounts]]") {
+            starts.push(at);
+        } else if starts.is_empty() && !matches!(line.trim().as_bytes(), [] | [b'#', ..]) {
+            return None;
+        }
+        at += line.len();
+    }
+    let ends = starts.iter().copied().skip(1).chain([text.len()]);
+    let mut accounts = Vec::with_capacity(starts.len());
+    for (start, end) in starts.iter().copied().zip(ends) {
+        let file: RawFile = toml::from_str(&text[start..end]).ok()?;
+        accounts.extend(file.accounts.into_iter().map(|account| (start, account)));
+    }
+    (!accounts.is_empty()).then_some(accounts)
 }
 
 /// The file. `accounts` is required, so that an empty file, as of a writer that was interrupted, is a mistake.
@@ -84,23 +120,26 @@ impl Mistake {
     }
 }
 
-fn table(file: RawFile, clusters: &BTreeSet<ClusterName>) -> Result<Table, Mistake> {
+fn table(
+    accounts: Vec<(usize, RawAccount)>,
+    clusters: &BTreeSet<ClusterName>,
+) -> Result<Table, Mistake> {
     let mut table = Table::default();
     let mut names: HashMap<Arc<str>, usize> = HashMap::new();
     let mut hosts: HashMap<HostName, usize> = HashMap::new();
-    for raw in file.accounts {
-        let at = raw.name.span().start;
-        let name = account_name(raw.name)?;
+    for (start, raw) in accounts {
+        let at = start + raw.name.span().start;
+        let name = account_name(at, raw.name.into_inner())?;
         once(&mut names, Arc::clone(&name), at, || {
             format!("two accounts are named `{name}`")
         })?;
-        let cluster = cluster(&raw.cluster, clusters)?;
+        let cluster = cluster(start, &raw.cluster, clusters)?;
         if raw.hosts.get_ref().is_empty() {
             let message = format!("account `{name}` has no host, so that nothing can reach it");
-            return Err(Mistake::new(raw.hosts.span().start, message));
+            return Err(Mistake::new(start + raw.hosts.span().start, message));
         }
         for host in raw.hosts.get_ref() {
-            let at = host.span().start;
+            let at = start + host.span().start;
             let host = host.get_ref();
             once(&mut hosts, host.clone(), at, || {
                 format!("host `{host}` is there twice: a link and a host lead to one account")
@@ -119,15 +158,13 @@ fn table(file: RawFile, clusters: &BTreeSet<ClusterName>) -> Result<Table, Mista
             customer_key: raw.customer_key,
             limit: raw.requests_per_second,
         };
-        let links = links(&account, raw.links)?;
+        let links = links(start, &account, raw.links)?;
         table.insert(account, links);
     }
     Ok(table)
 }
 
-fn account_name(name: Spanned<String>) -> Result<Arc<str>, Mistake> {
-    let at = name.span().start;
-    let name = name.into_inner();
+fn account_name(at: usize, name: String) -> Result<Arc<str>, Mistake> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
         let message =
             format!("the name of an account has 1 to {NAME_BYTES_MAX} bytes, none of control");
@@ -140,6 +177,7 @@ fn account_name(name: Spanned<String>) -> Result<Arc<str>, Mistake> {
 const NAME_BYTES_MAX: usize = 260;
 
 fn cluster(
+    start: usize,
     name: &Spanned<String>,
     clusters: &BTreeSet<ClusterName>,
 ) -> Result<ClusterName, Mistake> {
@@ -154,14 +192,18 @@ fn cluster(
     if let Some(near) = toml_error::nearest(name.get_ref(), known) {
         message = format!("{message}; did you mean `{near}`?");
     }
-    Err(Mistake::new(name.span().start, message))
+    Err(Mistake::new(start + name.span().start, message))
 }
 
-fn links(account: &Account, raw: Vec<RawLink>) -> Result<HashMap<LinkId, Link>, Mistake> {
+fn links(
+    start: usize,
+    account: &Account,
+    raw: Vec<RawLink>,
+) -> Result<HashMap<LinkId, Link>, Mistake> {
     let mut links = HashMap::with_capacity(raw.len());
     let mut places = Vec::with_capacity(raw.len());
     for link in raw {
-        let at = link.link_id.span().start;
+        let at = start + link.link_id.span().start;
         let id = link.link_id.into_inner();
         let value = Link {
             state: link.state,

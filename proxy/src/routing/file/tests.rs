@@ -209,6 +209,36 @@ fn values_out_of_range_are_refused_where_they_are() {
 }
 
 #[test]
+fn a_file_that_cannot_be_cut_into_accounts_is_read_as_a_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("routes.toml");
+    let inline = r#"accounts = [{ name = "a", kind = "dicom", hosts = ["a"], cluster = "dicom" }]"#;
+    let spaced = GOOD.replace("[[accounts", "  [[ accounts");
+    let quoted = GOOD.replace("\"hospital-a\"", "'''\n[[accounts]]\n'''");
+    for (text, place) in [
+        (inline.to_owned(), ""),
+        (spaced, ""),
+        (quoted, ":3:8: the name of an account has"),
+        (format!("{inline}\n{GOOD}"), ":3:"),
+        (format!("# a comment\n\n{GOOD}"), ""),
+        (format!("x = 1\n{GOOD}"), ":1:1: unknown key `x`"),
+        (GOOD.replace("kind = \"fhir\"", "kind = fhir"), ":21:8: "),
+        (GOOD.replacen("[[accounts]]", "[[accounts]", 1), ":2:"),
+    ] {
+        fs::write(&path, &text).unwrap();
+        match open(&path) {
+            Ok(_) => assert_eq!(place, "", "{text}"),
+            Err(error) => {
+                assert!(
+                    !place.is_empty() && error.to_string().contains(place),
+                    "{error}\n{text}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn an_empty_file_is_a_mistake_and_no_accounts_are_not() {
     assert_eq!(mistake(""), "1:1: missing field `accounts`");
     let folder = tempfile::tempdir().unwrap();

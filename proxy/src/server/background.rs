@@ -1,0 +1,162 @@
+//! What goes on beside traffic: files are looked at, endpoints are checked, readiness is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::server::{ListenFds, ShutdownWatch};
+use pingora_core::services::Service;
+use postern_certs::UnixTime;
+
+use crate::config::Config;
+use crate::credentials::Credentials;
+use crate::metrics::Metrics;
+use crate::readiness::{Condition, Readiness};
+use crate::routing::{Reload, RouteFile, RouteSource as _};
+use crate::server::ServerError;
+use crate::server::parts::Parts;
+use crate::upstream;
+
+/// The files that change while we run: credentials and routes.
+pub struct Files {
+    credentials: Arc<Credentials>,
+    routes: Option<Arc<RouteFile>>,
+    metrics: Arc<Metrics>,
+    credentials_complete: Condition,
+    routes_loaded: Condition,
+}
+
+impl Files {
+    /// Files that have not been looked at.
+    pub fn new(
+        readiness: &Readiness,
+        credentials: Arc<Credentials>,
+        routes: Option<Arc<RouteFile>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let credentials_complete = readiness.condition("credentials");
+        let routes_loaded = readiness.condition("routes");
+        Self {
+            credentials,
+            routes,
+            metrics,
+            credentials_complete,
+            routes_loaded,
+        }
+    }
+
+    /// Looks at all of them. Blocks on the disk.
+    pub fn look(&self) {
+        self.look_at_credentials();
+        // The table was read before we listened; a bad change later leaves it in use.
+        self.routes_loaded.set(true);
+        if let Some(routes) = &self.routes {
+            self.metrics.routes_loaded(*routes.generation().borrow());
+            self.look_at_routes();
+        }
+    }
+
+    fn look_at_credentials(&self) {
+        let now = UnixTime::now();
+        // Each refusal was counted and logged where it was found.
+        let _ = self.credentials.refresh(now);
+        self.credentials_complete
+            .set(self.credentials.complete(now));
+    }
+
+    fn look_at_routes(&self) {
+        let Some(routes) = &self.routes else { return };
+        match routes.reload() {
+            Reload::Unchanged => {}
+            Reload::Loaded { accounts, links } => {
+                self.metrics.routes_loaded(*routes.generation().borrow());
+                tracing::info!(accounts, links, "routes loaded");
+            }
+            Reload::Refused(error) => {
+                self.metrics.routes_refused();
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(%error, cause, "route file refused; the previous routes stay in use");
+            }
+        }
+    }
+}
+
+/// Looks at the files for ever, on a thread of its own, since files block.
+pub fn watch_files(config: &Config, parts: &Parts) -> Result<(), ServerError> {
+    let credentials = Arc::clone(&parts.files);
+    every(
+        "credentials",
+        config.credentials.check_interval,
+        move || credentials.look_at_credentials(),
+    )?;
+    let routes = Arc::clone(&parts.files);
+    every("routes", config.routes.reload_interval, move || {
+        routes.look_at_routes()
+    })
+}
+
+fn every(
+    name: &str,
+    interval: Duration,
+    look: impl Fn() + Send + 'static,
+) -> Result<(), ServerError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            loop {
+                std::thread::sleep(interval);
+                look();
+            }
+        })
+        .map(drop)
+        .map_err(ServerError::Thread)
+}
+
+/// Health checks of the ingress, and the gauge that says whether we are ready.
+pub struct Background {
+    health: Arc<upstream::Health>,
+    readiness: Arc<Readiness>,
+    metrics: Arc<Metrics>,
+}
+
+impl Background {
+    /// What goes on in a runtime of its own.
+    pub fn new(parts: &Parts) -> Self {
+        Self {
+            health: Arc::clone(&parts.upstream_health),
+            readiness: Arc::clone(&parts.readiness),
+            metrics: Arc::clone(&parts.metrics),
+        }
+    }
+
+    async fn tell_readiness(&self) {
+        let mut before = None;
+        loop {
+            let ready = self.readiness.is_ready();
+            if before != Some(ready) {
+                self.metrics.ready(ready);
+                tracing::info!(ready, waiting_for = ?self.readiness.waiting_for(), "readiness");
+                before = Some(ready);
+            }
+            tokio::time::sleep(TELL_INTERVAL).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Service for Background {
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
+        tokio::join!(self.health.run(HEALTH_INTERVAL), self.tell_readiness());
+    }
+
+    fn name(&self) -> &str {
+        "background"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(1)
+    }
+}
+
+const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+const TELL_INTERVAL: Duration = Duration::from_millis(100);

@@ -1,0 +1,136 @@
+//! The composition root: every part once, in order, nothing bound or spawned before all of it is proven.
+//!
+//! ```text
+//!   configuration → logs → metrics → credentials → routes → clusters       (proven: `check` stops here)
+//!                 → listeners bound → workers, probe, admin, background    (pingora runs them)
+//!                 → signals → drain → end
+//! ```
+//!
+//! One pingora service for each worker thread: a listener socket of its own (`SO_REUSEPORT`), its own
+//! connections to the ingress, no work stealing. A connection is accepted, served and forwarded on one thread
+//! because there is no other thread in its runtime.
+
+mod background;
+mod drain;
+mod listen;
+mod parts;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::server::{RunArgs, Server};
+use postern_api::{HostName, LinkId};
+
+use crate::config::Config;
+use crate::explain::Explanation;
+
+pub use drain::{Drain, Phase};
+use parts::Parts;
+
+/// Why the process cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The operational log could not be set up.
+    #[error(transparent)]
+    Telemetry(#[from] crate::telemetry::TelemetryError),
+    /// The access log could not be opened.
+    #[error(transparent)]
+    AccessLog(#[from] crate::access_log::AccessLogError),
+    /// The metrics could not be registered.
+    #[error(transparent)]
+    Metrics(#[from] crate::metrics::MetricsError),
+    /// TLS could not be set up.
+    #[error(transparent)]
+    Tls(#[from] crate::credentials::SetupError),
+    /// The route file is not good.
+    #[error("{0}")]
+    Routes(String),
+    /// A cluster's logical name cannot be a TLS server name.
+    #[error("upstream.clusters.{0}.name is not a TLS server name")]
+    ServerName(String),
+    /// Credentials are not good; only `check` fails for this, a running process waits for better ones.
+    #[error("{0}")]
+    Credentials(String),
+    /// A listener could not be bound.
+    #[error("cannot listen on {key} = {address}")]
+    Bind {
+        /// The configuration key.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Proves what the configuration refers to: route file, credentials, names.
+pub fn check(config: &Config) -> Result<(), ServerError> {
+    let parts = Parts::quiet(config)?;
+    parts.prove_credentials()
+}
+
+/// What would happen to a request.
+pub fn explain(
+    config: &Config,
+    link_id: LinkId,
+    sni: &HostName,
+    host: &str,
+) -> Result<Explanation, ServerError> {
+    let parts = Parts::quiet(config)?;
+    // What is wrong with the certificates is part of the explanation.
+    let _ = parts.prove_credentials();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(ServerError::Thread)?;
+    Ok(runtime.block_on(crate::explain::decide(
+        &parts.authorizer,
+        &parts.credentials,
+        link_id,
+        sni,
+        host,
+    )))
+}
+
+/// Serves until told to stop, then drains.
+pub fn run(config: Config) -> Result<(), ServerError> {
+    let level = crate::telemetry::start(config.log.level)?;
+    let parts = Parts::live(&config)?;
+    parts.files.look();
+    let listeners = listen::bind(&config)?;
+    let server_parts = listeners.services(&config, &parts, level);
+    parts.listening.set(true);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), mode = config.mode.label(), workers = server_parts.workers,
+        data = %config.data.listen, probe = %config.probe.listen, admin = %config.admin.listen,
+        "listening"
+    );
+    background::watch_files(&config, &parts)?;
+    let mut server = Server::new_with_opt_and_conf(None, pingora());
+    server.add_services(server_parts.services);
+    server.run(RunArgs {
+        shutdown_signal: Box::new(drain::Signals::new(parts.drain.clone())),
+    });
+    let flushed = parts.access_log.close(ACCESS_LOG_FLUSH_TIMEOUT);
+    tracing::info!(access_log_flushed = flushed, "stopped");
+    Ok(())
+}
+
+/// pingora only runs threads for us; drain, signals and listeners are ours.
+fn pingora() -> ServerConf {
+    ServerConf {
+        threads: 1,
+        work_stealing: false,
+        listener_tasks_per_fd: 1,
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(0),
+        ..ServerConf::default()
+    }
+}
+
+// Limit: what is queued reaches a healthy disk in milliseconds; a stuck one must not keep us from ending.
+const ACCESS_LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);

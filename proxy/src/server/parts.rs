@@ -1,0 +1,268 @@
+//! Every part of the data plane that the whole process shares, made once, in order.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use postern_certs::UnixTime;
+use rustls::pki_types::ServerName;
+
+use crate::access_log::AccessLog;
+use crate::config::{Config, Mode as ConfiguredMode, RefuseBy, UpstreamProtocol};
+use crate::connection::accept::{Seats, TrustedSources};
+use crate::connection::authorize::{Authorizer, Mode};
+use crate::connection::{self, Connections};
+use crate::credentials::{self, Credentials};
+use crate::metrics::Metrics;
+use crate::probe::Health;
+use crate::readiness::{Condition, Readiness};
+use crate::request::admit::Load;
+use crate::request::{self, Requests};
+use crate::routing::{ClusterName, RouteCache, RouteCacheOptions, RouteFile, RouteSource};
+use crate::server::ServerError;
+use crate::server::background::Files;
+use crate::server::drain::Drain;
+use crate::upstream::{self, Cluster, Clusters, Protocol, Upstream};
+
+/// What the whole process shares.
+pub struct Parts {
+    pub access_log: AccessLog,
+    pub metrics: Arc<Metrics>,
+    pub readiness: Arc<Readiness>,
+    pub listening: Condition,
+    pub credentials: Arc<Credentials>,
+    pub authorizer: Arc<Authorizer>,
+    pub clusters: Arc<Clusters>,
+    pub seats: Arc<Seats>,
+    pub load: Arc<Load>,
+    pub drain: Arc<Drain>,
+    pub health: Arc<Health>,
+    pub upstream_health: Arc<upstream::Health>,
+    pub files: Arc<Files>,
+}
+
+impl Parts {
+    /// For a process that serves.
+    pub fn live(config: &Config) -> Result<Self, ServerError> {
+        Self::new(config, AccessLog::open(&config.access_log)?)
+    }
+
+    /// For a command that answers and exits.
+    pub fn quiet(config: &Config) -> Result<Self, ServerError> {
+        Self::new(config, AccessLog::off())
+    }
+
+    fn new(config: &Config, access_log: AccessLog) -> Result<Self, ServerError> {
+        let metrics = Arc::new(Metrics::new(config.mode, access_log.clone())?);
+        let readiness = Arc::new(Readiness::default());
+        let listening = readiness.condition("listeners");
+        let clusters = Arc::new(clusters(config)?);
+        let credentials = Arc::new(Credentials::new(credentials(config), Arc::clone(&metrics))?);
+        let routes = routes(config)?;
+        let source: Arc<dyn RouteSource> = match &routes {
+            Some(file) => Arc::clone(file) as Arc<dyn RouteSource>,
+            None => Arc::new(crate::routing::NoRoutes::default()),
+        };
+        let cache = RouteCache::new(source, route_cache(config));
+        let authorizer = Arc::new(Authorizer::new(mode(config), cache, Arc::clone(&metrics)));
+        let seats = Seats::new(config.data.connections_max);
+        let load = Load::new(config.http.requests_max);
+        let drain = Arc::new(Drain::new(
+            config.drain.clone(),
+            Arc::clone(&readiness),
+            Arc::clone(&seats),
+            Arc::clone(&metrics),
+        ));
+        let files = Files::new(
+            &readiness,
+            Arc::clone(&credentials),
+            routes,
+            Arc::clone(&metrics),
+        );
+        let upstream_health = Arc::new(upstream::Health::new(
+            Arc::clone(&clusters),
+            Arc::clone(&credentials),
+            upstream(config),
+            readiness.condition("ingress"),
+        ));
+        Ok(Self {
+            health: Arc::new(Health::new(Arc::clone(&readiness), config.mode.label())),
+            access_log,
+            metrics,
+            readiness,
+            listening,
+            credentials,
+            authorizer,
+            clusters,
+            seats,
+            load,
+            drain,
+            upstream_health,
+            files: Arc::new(files),
+        })
+    }
+
+    /// Reads the credentials once; an error if any of them is not good.
+    pub fn prove_credentials(&self) -> Result<(), ServerError> {
+        let rejected = self.credentials.refresh(UnixTime::now());
+        let lines: Vec<String> = rejected
+            .iter()
+            .map(|one| format!("{}: {}", one.path.display(), one.why))
+            .collect();
+        if lines.is_empty() {
+            Ok(())
+        } else {
+            Err(ServerError::Credentials(lines.join("\n")))
+        }
+    }
+
+    /// What one worker's connections use: a way to the ingress of its own, the rest shared.
+    pub fn worker(&self, config: &Config) -> Connections {
+        let upstream = Arc::new(Upstream::new(
+            upstream(config),
+            Arc::clone(&self.clusters),
+            Arc::clone(&self.credentials),
+            Arc::clone(&self.metrics),
+        ));
+        let requests = Requests {
+            options: request::Options {
+                response_timeout: config.upstream.response_timeout,
+                upgraded_idle_timeout: config.http.upgraded_idle_timeout,
+            },
+            authorizer: Arc::clone(&self.authorizer),
+            credentials: Arc::clone(&self.credentials),
+            upstream,
+            load: Arc::clone(&self.load),
+            metrics: Arc::clone(&self.metrics),
+            access_log: self.access_log.clone(),
+        };
+        Connections {
+            options: connection(config),
+            credentials: Arc::clone(&self.credentials),
+            authorizer: Arc::clone(&self.authorizer),
+            requests: Arc::new(requests),
+            health: Arc::clone(&self.health),
+            metrics: Arc::clone(&self.metrics),
+            access_log: self.access_log.clone(),
+        }
+    }
+
+    /// Who may open data connections.
+    pub fn sources(&self, config: &Config) -> TrustedSources {
+        TrustedSources::new(
+            config.data.trusted_sources.clone(),
+            config.data.probe_sources.clone(),
+            Arc::clone(&self.metrics),
+            self.access_log.clone(),
+        )
+    }
+}
+
+fn clusters(config: &Config) -> Result<Clusters, ServerError> {
+    config
+        .upstream
+        .clusters
+        .iter()
+        .map(|(name, options)| {
+            let server_name = ServerName::try_from(options.name.as_str().to_owned())
+                .map_err(|_| ServerError::ServerName(name.clone()))?;
+            let protocol = match options.protocol {
+                UpstreamProtocol::Auto => Protocol::Auto,
+                UpstreamProtocol::Http1 => Protocol::Http1,
+                UpstreamProtocol::H2 => Protocol::Http2,
+            };
+            let name = ClusterName::new(name.as_str());
+            Ok(Cluster::new(
+                name,
+                server_name,
+                protocol,
+                &options.endpoints,
+            ))
+        })
+        .collect()
+}
+
+fn routes(config: &Config) -> Result<Option<Arc<RouteFile>>, ServerError> {
+    let Some(path) = config
+        .routes
+        .file
+        .as_ref()
+        .filter(|_| config.mode != ConfiguredMode::Forward)
+    else {
+        return Ok(None);
+    };
+    let clusters = config
+        .upstream
+        .clusters
+        .keys()
+        .map(|name| ClusterName::new(name.as_str()));
+    let path: PathBuf = path.clone();
+    RouteFile::open(path, clusters)
+        .map(|file| Some(Arc::new(file)))
+        .map_err(|error| ServerError::Routes(with_source(&error)))
+}
+
+/// An error and its cause in one line, for texts that end up where there is no `source()`.
+fn with_source(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+fn mode(config: &Config) -> Mode {
+    match (config.mode, &config.forward_cluster) {
+        (ConfiguredMode::Audit, _) => Mode::Audit,
+        (ConfiguredMode::Forward, Some(cluster)) => {
+            Mode::Forward(ClusterName::new(cluster.as_str()))
+        }
+        // The configuration demands a cluster with `forward`; without one, deny by default.
+        (ConfiguredMode::Enforce | ConfiguredMode::Forward, _) => Mode::Enforce,
+    }
+}
+
+fn credentials(config: &Config) -> credentials::Options {
+    credentials::Options {
+        server: config.tls.certificates.clone(),
+        identity: config.upstream.identity.clone(),
+        trust: config.upstream.trust.clone(),
+    }
+}
+
+fn route_cache(config: &Config) -> RouteCacheOptions {
+    let cache = &config.route_cache;
+    RouteCacheOptions {
+        ttl: cache.ttl,
+        stale_while_revalidate: cache.stale_while_revalidate,
+        not_found_ttl: cache.not_found_ttl,
+        stale_max: cache.stale_max,
+        entries_max: cache.entries_max,
+        lookup_timeout: cache.lookup_timeout,
+    }
+}
+
+fn upstream(config: &Config) -> upstream::Options {
+    upstream::Options {
+        connect_timeout: config.upstream.connect_timeout,
+        idle_timeout: config.upstream.idle_timeout,
+        connection_age_max: config.upstream.connection_age_max,
+    }
+}
+
+fn connection(config: &Config) -> connection::Options {
+    connection::Options {
+        http: connection::http::Options {
+            header_timeout: config.http.header_timeout,
+            idle_timeout: config.http.idle_timeout,
+            head_bytes_max: config.http.head_bytes_max,
+            headers_max: config.http.headers_max,
+            streams_max: config.http.streams_max,
+            revoked_timeout: config.routes.revoked_timeout,
+        },
+        proxy_header: connection::proxy_header::Options {
+            timeout: config.proxy_header.timeout,
+            bytes_max: config.proxy_header.bytes_max,
+        },
+        tls_timeout: config.tls.timeout,
+        refuse_by_alert: config.tls.refuse == RefuseBy::Alert,
+    }
+}
