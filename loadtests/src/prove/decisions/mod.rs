@@ -1,10 +1,11 @@
 //! Every row of the decision table, from outside: what the client got, that the ingress saw nothing of it,
 //! the word in the access log, and the same word in the metrics.
 //!
-//! Not here, because nothing outside the process can bring them about with routes from a file: a lookup
-//! that fails with nothing cached, and the answer to a request that arrives while draining.
+//! Not here, because nothing outside the process can bring it about with routes from a file: a lookup that
+//! fails with nothing cached.
 
 mod act;
+mod malformed;
 mod rows;
 
 use super::{Proof, Run, Running, Scenario};
