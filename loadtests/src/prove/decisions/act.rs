@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use rustls::AlertDescription;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::rows::REFUSED;
 use crate::check::{Broken, expect};
 use crate::proxy_v2::Header;
 use crate::stack::Deadline;
@@ -190,7 +191,7 @@ async fn overload(stack: &LocalStack) -> Result<Got, Broken> {
     let mut second = stack.connect(LINK_A, HOST_A, Protocol::Http1).await?;
     let slow = tokio::spawn(async move { first.get("/slow/3000").await });
     arrived(stack, "/slow/3000").await?;
-    let answer = second.get("/refused").await?;
+    let answer = second.get(REFUSED).await?;
     slow.abort();
     got(&answer)
 }

@@ -43,6 +43,17 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
             let outcome = hold(&mut stack, &row).await;
             proof.row(row.claim, outcome);
         }
+        // Once more at the end: the ingress writes its log when it is done with a request.
+        let lines = stack.ingress.seen().all();
+        let refused = lines
+            .iter()
+            .filter(|line| line["uri"] == rows::REFUSED)
+            .count();
+        if refused > 0 {
+            proof.broken(&format!(
+                "the ingress saw {refused} requests that were refused"
+            ));
+        }
     }
     proof.figure("rows", count);
     Ok(proof)

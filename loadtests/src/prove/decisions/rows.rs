@@ -11,6 +11,9 @@ use crate::stack::accounts::{
 use crate::stack::client::Protocol::{Http1, Http2};
 use crate::stack::postern::{TRUSTED_SOURCE, UNTRUSTED_SOURCE};
 
+/// The path of requests that the ingress may not see.
+pub(super) const REFUSED: &str = "/refused";
+
 /// One row.
 pub(super) struct Row {
     pub(super) claim: &'static str,
@@ -157,7 +160,7 @@ fn links() -> Vec<Row> {
             sni,
             host: sni,
             protocol,
-            path: "/refused",
+            path: REFUSED,
         };
         row(claim, act, Got::Status(403), word)
     };
@@ -221,7 +224,7 @@ fn requests() -> Vec<Row> {
             sni: HOST_A,
             host,
             protocol,
-            path: "/refused",
+            path: REFUSED,
         };
         row(claim, act, Got::Status(status), word)
     };
@@ -231,7 +234,7 @@ fn requests() -> Vec<Row> {
         sni: HOST_KEY,
         host: HOST_KEY,
         protocol: Http2,
-        path: "/refused",
+        path: REFUSED,
     };
     let limited = Act::Burst {
         link_id: LINK_LIMITED,
@@ -322,7 +325,7 @@ fn ingress() -> Vec<Row> {
         sni: HOST_A,
         host: HOST_A,
         protocol: Http2,
-        path: "/refused",
+        path: REFUSED,
     };
     vec![
         seen(
