@@ -220,8 +220,13 @@ async fn drain(stack: &mut LocalStack) -> Result<Got, Broken> {
     stack.postern.child().signal(Signal::TERM)?;
     let closed = async || (!accepts(data).await).then_some(());
     let closed = Deadline::after(STEP_TIMEOUT).poll(closed).await;
-    expect(closed.is_some(), || "it still accepts connections".to_owned())?;
-    let stream = stack.tls()?.handshake(stream, Some(HOST_A), Protocol::Http1).await?;
+    expect(closed.is_some(), || {
+        "it still accepts connections".to_owned()
+    })?;
+    let stream = stack
+        .tls()?
+        .handshake(stream, Some(HOST_A), Protocol::Http1)
+        .await?;
     let mut connection = Connection::new(stream, Protocol::Http1, HOST_A).await?;
     got(&connection.get(REFUSED).await?)
 }

@@ -1,4 +1,4 @@
-//! Rows for bytes that are no PROXY header, no ClientHello or no request head we accept.
+//! Rows for bytes that are no PROXY header, no `ClientHello` or no request head we accept.
 
 use bytes::Bytes;
 

@@ -53,12 +53,13 @@ pub(super) fn groups() -> Vec<Group> {
         word: "overloaded",
         ingress_sees: 1,
     };
-    let crowded = row(
-        "a connection over the process's limit is closed",
-        Act::Crowd,
-        Got::Closed,
-        "connection_limit",
-    );
+    let crowded = Row {
+        claim: "a connection over the process's limit is closed",
+        act: Act::Crowd,
+        expected: Got::Closed,
+        word: "connection_limit",
+        ingress_sees: 1,
+    };
     let draining = row(
         "a connection that was accepted just before the end is told to come back elsewhere",
         Act::Drain,
@@ -94,7 +95,11 @@ pub(super) fn groups() -> Vec<Group> {
             &[("POSTERN_HTTP__REQUESTS_MAX", "1")],
             vec![overloaded],
         ),
-        ("crowd", &[("POSTERN_DATA__CONNECTIONS_MAX", "1")], vec![crowded]),
+        (
+            "crowd",
+            &[("POSTERN_DATA__CONNECTIONS_MAX", "1")],
+            vec![crowded],
+        ),
         ("drain", &[("POSTERN_DRAIN__NOTICE", "1s")], vec![draining]),
     ]
 }
@@ -246,7 +251,14 @@ fn requests() -> Vec<Row> {
         };
         row(claim, act, Got::Status(status), word)
     };
-    let raw = |claim, request| row(claim, Act::Http1(Cow::Borrowed(request)), Got::Status(400), "bad_request");
+    let raw = |claim, request| {
+        row(
+            claim,
+            Act::Http1(Cow::Borrowed(request)),
+            Got::Status(400),
+            "bad_request",
+        )
+    };
     let key = Act::Request {
         link_id: LINK_KEY,
         sni: HOST_KEY,
