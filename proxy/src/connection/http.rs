@@ -24,8 +24,9 @@ use crate::connection::Connections;
 use crate::connection::accept::Seat;
 use crate::connection::authorize::Standing;
 use crate::connection::framing::{Framing, Tap};
+use crate::connection::gate::Gate;
 use crate::connection::handshake::Secured;
-use crate::outcome::Ending;
+use crate::outcome::{Ending, Refusal};
 use crate::request;
 
 /// Bounds of HTTP towards clients.
@@ -254,12 +255,12 @@ async fn drive<C: Graceful>(
     mut served: Pin<&mut C>,
     drain: watch::Receiver<bool>,
 ) -> Ending {
-    let mut signals = pin!(signals(own, connection, drain));
+    let mut signals = Gate::new(signals(own, connection, drain));
     let cut = loop {
         tokio::select! {
             biased;
             result = served.as_mut() => return ending(result, None),
-            signal = signals.as_mut() => break signal,
+            signal = &mut signals => break signal,
         }
     };
     served.as_mut().end_gently();
@@ -384,12 +385,24 @@ async fn stalled(connection: &Connection, limit: Duration) {
     }
 }
 
+/// Whether it was we who found the client at fault (RFC 9113 section 7).
+fn broke_http2(error: &hyper::Error) -> bool {
+    use std::error::Error as _;
+    let h2 = error
+        .source()
+        .and_then(|source| source.downcast_ref::<h2::Error>());
+    h2.is_some_and(|error| error.is_library())
+}
+
 fn ending(result: hyper::Result<()>, reason: Option<Option<Ending>>) -> Ending {
     match (result, reason.flatten()) {
         (_, Some(reason)) => reason,
         (Ok(()), None) => Ending::Closed,
-        (Err(error), None) if error.is_parse() => {
-            tracing::debug!(%error, "malformed HTTP");
+        // hyper has answered these by itself, with 431 and 400 and no body.
+        (Err(error), None) if error.is_parse_too_large() => Ending::Refused(Refusal::HeadTooLarge),
+        (Err(error), None) if error.is_parse() => Ending::Refused(Refusal::BadRequest),
+        (Err(error), None) if broke_http2(&error) => {
+            tracing::debug!(%error, "the client broke HTTP/2");
             Ending::ProtocolError
         }
         (Err(error), None) => {

@@ -8,6 +8,7 @@ pub mod accept;
 pub mod authorize;
 pub mod client_hello;
 pub mod framing;
+pub mod gate;
 pub mod handshake;
 pub mod http;
 pub mod proxy_header;
