@@ -1,1 +1,1 @@
-
+//! Micro-benchmarks and instruction counts of the data plane's hot paths.

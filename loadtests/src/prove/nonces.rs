@@ -51,7 +51,7 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
                 findings.len()
             ));
             for finding in findings {
-                proof.broken(format!("{way}: {finding}"));
+                proof.broken(&format!("{way}: {finding}"));
             }
         }
         let protocol = if label == "h2" {
@@ -65,7 +65,7 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
             .filter(|line| line["protocol"] != protocol)
             .count();
         if other > 0 || lines.is_empty() {
-            proof.broken(format!(
+            proof.broken(&format!(
                 "{other} of {} requests came over another protocol than {label}",
                 lines.len()
             ));
@@ -96,13 +96,7 @@ async fn in_sequence(
         let answer = connection.get(&format!("/nonce/{nonce}")).await?;
         expect(
             answer.status == StatusCode::OK && answer.text() == nonce,
-            || {
-                format!(
-                    "request {index}: sent {nonce}, got {} {}",
-                    answer.status,
-                    answer.text()
-                )
-            },
+            || format!("request {index}: sent {nonce}, got {}", answer.summary()),
         )?;
     }
     Ok("each answer with its own nonce".to_owned())
@@ -140,6 +134,6 @@ async fn exchange(mut connection: Connection) -> Result<(), Broken> {
     let answer = connection.fetch(request).await?;
     let content = answer.json();
     expect(content["uri"] == path && content["body"] == nonce, || {
-        format!("sent {nonce}, got {} {}", answer.status, answer.text())
+        format!("sent {nonce}, got {}", answer.summary())
     })
 }

@@ -35,6 +35,9 @@ use crate::proxy_v2::Header;
 // Limit: generous, for a debug build on busy cores; a test that awaits silence sets its own.
 pub const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
+// Limit: of an answer's content, this much is worth showing.
+const SUMMARY_CHARS_MAX: usize = 120;
+
 /// An error of whatever made a request's body.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -391,6 +394,13 @@ impl Answer {
     /// The content as text; what is not UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Status and the first of the content, for a message.
+    pub fn summary(&self) -> String {
+        let text = self.text();
+        let first: String = text.chars().take(SUMMARY_CHARS_MAX).collect();
+        format!("{} {first:?}", self.status)
     }
 
     /// The content as JSON; `Null` if it is none.

@@ -11,9 +11,12 @@
 //! | `/grpc/…` | proxied with `grpc_pass` (HTTP/2 cleartext, trailers) |
 //! | anything else | proxied to the back end, unbuffered, upgrades allowed; 404 without a back end |
 //!
+//! It answers for any `Host`, as an ingress with many hosts does. nginx chooses a server by SNI for the
+//! handshake and by `Host` for the request, and answers 421 when the two differ and the second server has
+//! `ssl_verify_client`; so any other `Host` is served where that is off and the result is looked at instead.
+//!
 //! Invariant: a request without our client certificate gets 400, a handshake for another name an alert.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -209,8 +212,9 @@ fn configuration(address: SocketAddr, certificates: &Path, options: &NginxOption
         ..
     } = options;
     let certificates = certificates.display();
-    let mut text = format!(
-        r#"daemon off;
+    let locations = locations(options.backend);
+    format!(
+        r"daemon off;
 worker_processes {workers};
 {user}
 pid nginx.pid;
@@ -230,27 +234,38 @@ http {{
   ssl_protocols TLSv1.2 TLSv1.3;
   ssl_session_cache shared:tls:4m;
   server {{
+    listen {address} ssl{http2} default_server;
+    server_name _;
+    ssl_reject_handshake on;
+    if ($ssl_client_verify != SUCCESS) {{ return 400; }}
+{locations}  }}
+  server {{
     listen {address} ssl{http2};
     server_name {name};
     ssl_certificate {certificates}/tls.crt;
     ssl_certificate_key {certificates}/tls.key;
     ssl_client_certificate {certificates}/ca.crt;
     ssl_verify_client on;
-    if ($ssl_server_name != {name}) {{ return 421; }}
-    location = / {{
-      default_type application/json;
-      return 200 '{{"ingress":"nginx","uri":"$request_uri","protocol":"$server_protocol"}}';
-    }}
-    location ~ ^/nonce/(?<nonce>[A-Za-z0-9-]+)$ {{ default_type text/plain; return 200 $nonce; }}
-    location /bytes/ {{ root .; default_type application/octet-stream; }}
-"#,
+{locations}  }}
+}}
+",
         fields = fields.join(",")
-    );
-    if let Some(backend) = options.backend {
-        // Writing to a `String` cannot fail.
-        let _ = write!(
-            text,
-            r"    location / {{
+    )
+}
+
+fn locations(backend: Option<SocketAddr>) -> String {
+    let own = r#"    location = / {
+      default_type application/json;
+      return 200 '{"ingress":"nginx","uri":"$request_uri","protocol":"$server_protocol"}';
+    }
+    location ~ ^/nonce/(?<nonce>[A-Za-z0-9-]+)$ { default_type text/plain; return 200 $nonce; }
+    location /bytes/ { root .; default_type application/octet-stream; }
+"#;
+    let Some(backend) = backend else {
+        return own.to_owned();
+    };
+    format!(
+        r"{own}    location / {{
       proxy_pass http://{backend};
       proxy_http_version 1.1;
       proxy_set_header Host $http_host;
@@ -268,8 +283,5 @@ http {{
       grpc_send_timeout 1h;
     }}
 "
-        );
-    }
-    text.push_str("  }\n}\n");
-    text
+    )
 }

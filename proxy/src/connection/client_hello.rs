@@ -80,7 +80,10 @@ pub async fn read(
         Ok(Some(TLS_HANDSHAKE)) => {}
         // A second PROXY header begins with CR; HTTP and everything else is not TLS either.
         Ok(Some(b'\r')) => return Err(failed(Refusal::ProxyHeaderDuplicate, None)),
-        Ok(Some(_)) => return Err(failed(Refusal::ClientHelloMalformed, None)),
+        Ok(Some(_)) => {
+            refuse(&mut io, Refusal::ClientHelloMalformed).await;
+            return Err(failed(Refusal::ClientHelloMalformed, None));
+        }
         Ok(None) | Err(_) => {
             return Err(Failed {
                 refusal: Refusal::ClientHelloMalformed,

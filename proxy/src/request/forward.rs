@@ -4,6 +4,10 @@
 //! idempotent (RFC 9110 section 9.2.2) and the connection it was sent on turned out to be closed before a byte
 //! of an answer. Its body must not have been read.
 
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
@@ -31,16 +35,34 @@ pub async fn forward(
     mut exchange: Exchange,
 ) -> Result<Response<AnswerBody>, Refused> {
     parts.extensions.clear();
-    let deadline = requests.options.response_timeout;
-    match timeout(
-        deadline,
-        send(requests, admitted, parts, body, &mut exchange),
-    )
-    .await
-    {
-        Ok(Ok((response, lease))) => Ok(answer(response, lease, exchange)),
-        Ok(Err(refusal)) => Err((refusal, exchange)),
-        Err(_) => Err((Refusal::UpstreamTimeout, exchange)),
+    let limit = requests.options.response_timeout;
+    let progress = body.clone();
+    let sending = send(requests, admitted, parts, body, &mut exchange);
+    match patiently(limit, &progress, sending).await {
+        Some(Ok((response, lease))) => Ok(answer(response, lease, exchange)),
+        Some(Err(refusal)) => Err((refusal, exchange)),
+        None => Err((Refusal::UpstreamTimeout, exchange)),
+    }
+}
+
+/// Waits for the answer's head for `limit`, and on for as long as the request's body still moves: an upload may
+/// take longer than any answer. `None`: it took too long.
+async fn patiently<T>(
+    limit: Duration,
+    body: &RequestBody,
+    sending: impl Future<Output = T>,
+) -> Option<T> {
+    let mut sending = pin!(sending);
+    let mut before = 0;
+    loop {
+        if let Ok(sent) = timeout(limit, sending.as_mut()).await {
+            return Some(sent);
+        }
+        let now = body.bytes();
+        if now == before {
+            return None;
+        }
+        before = now;
     }
 }
 

@@ -141,6 +141,7 @@ impl Parts {
             authorizer: Arc::clone(&self.authorizer),
             requests: Arc::new(requests),
             health: Arc::clone(&self.health),
+            cut: self.drain.cutting(),
             metrics: Arc::clone(&self.metrics),
             access_log: self.access_log.clone(),
         }
@@ -257,6 +258,7 @@ fn connection(config: &Config) -> connection::Options {
             headers_max: config.http.headers_max,
             streams_max: config.http.streams_max,
             revoked_timeout: config.routes.revoked_timeout,
+            upgraded_idle_timeout: config.http.upgraded_idle_timeout,
         },
         proxy_header: connection::proxy_header::Options {
             timeout: config.proxy_header.timeout,

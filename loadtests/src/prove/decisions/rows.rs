@@ -1,8 +1,11 @@
 //! The decision table as data.
 
+use std::borrow::Cow;
+
 use rustls::AlertDescription::{AccessDenied, UnrecognisedName};
 
 use super::act::{Act, Got};
+use super::malformed;
 use crate::proxy_v2::Header;
 use crate::stack::accounts::{
     HOST_A, HOST_A_ARCHIVE, HOST_B, HOST_KEY, HOST_LIMITED, HOST_NOBODY, HOST_UNCOVERED, LINK_A,
@@ -10,6 +13,9 @@ use crate::stack::accounts::{
 };
 use crate::stack::client::Protocol::{Http1, Http2};
 use crate::stack::postern::{TRUSTED_SOURCE, UNTRUSTED_SOURCE};
+
+/// The path of requests that the ingress may not see.
+pub(super) const REFUSED: &str = "/refused";
 
 /// One row.
 pub(super) struct Row {
@@ -36,6 +42,7 @@ const SHORT_WAITS: &[(&str, &str)] = &[
 
 pub(super) fn groups() -> Vec<Group> {
     let mut usual = connections();
+    usual.extend(malformed::rows());
     usual.extend(links());
     usual.extend(requests());
     usual.extend(ingress());
@@ -46,6 +53,19 @@ pub(super) fn groups() -> Vec<Group> {
         word: "overloaded",
         ingress_sees: 1,
     };
+    let crowded = Row {
+        claim: "a connection over the process's limit is closed",
+        act: Act::Crowd,
+        expected: Got::Closed,
+        word: "connection_limit",
+        ingress_sees: 1,
+    };
+    let draining = row(
+        "a connection that was accepted just before the end is told to come back elsewhere",
+        Act::Drain,
+        Got::Status(503),
+        "draining",
+    );
     let link = |claim, link_id, word| Row {
         expected: Got::Alert(AccessDenied),
         ..row(
@@ -75,10 +95,16 @@ pub(super) fn groups() -> Vec<Group> {
             &[("POSTERN_HTTP__REQUESTS_MAX", "1")],
             vec![overloaded],
         ),
+        (
+            "crowd",
+            &[("POSTERN_DATA__CONNECTIONS_MAX", "1")],
+            vec![crowded],
+        ),
+        ("drain", &[("POSTERN_DRAIN__NOTICE", "1s")], vec![draining]),
     ]
 }
 
-fn row(claim: &'static str, act: Act, expected: Got, word: &'static str) -> Row {
+pub(super) fn row(claim: &'static str, act: Act, expected: Got, word: &'static str) -> Row {
     Row {
         claim,
         act,
@@ -157,7 +183,7 @@ fn links() -> Vec<Row> {
             sni,
             host: sni,
             protocol,
-            path: "/refused",
+            path: REFUSED,
         };
         row(claim, act, Got::Status(403), word)
     };
@@ -221,17 +247,24 @@ fn requests() -> Vec<Row> {
             sni: HOST_A,
             host,
             protocol,
-            path: "/refused",
+            path: REFUSED,
         };
         row(claim, act, Got::Status(status), word)
     };
-    let raw = |claim, request| row(claim, Act::Http1(request), Got::Status(400), "bad_request");
+    let raw = |claim, request| {
+        row(
+            claim,
+            Act::Http1(Cow::Borrowed(request)),
+            Got::Status(400),
+            "bad_request",
+        )
+    };
     let key = Act::Request {
         link_id: LINK_KEY,
         sni: HOST_KEY,
         host: HOST_KEY,
         protocol: Http2,
-        path: "/refused",
+        path: REFUSED,
     };
     let limited = Act::Burst {
         link_id: LINK_LIMITED,
@@ -322,7 +355,7 @@ fn ingress() -> Vec<Row> {
         sni: HOST_A,
         host: HOST_A,
         protocol: Http2,
-        path: "/refused",
+        path: REFUSED,
     };
     vec![
         seen(
