@@ -63,7 +63,7 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
     let (mut parts, incoming) = request.into_parts();
-    let body = RequestBody::new(incoming, &connection);
+    let body = RequestBody::new(incoming, &parts.headers, &connection);
     let mut exchange = Exchange::begin(
         Arc::clone(&requests),
         Arc::clone(&connection),
