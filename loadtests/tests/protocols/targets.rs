@@ -22,13 +22,18 @@ const PLAIN: [&str; 10] = [
 ];
 
 /// Targets that nginx or Envoy would not forward as they are.
-const ODD: [&str; 8] = [
+const ODD: [&str; 13] = [
     "/a/./b/../c",
     "/../../etc/passwd",
     "/%2e%2e%2f%00",
     "/%zz%",
-    "/|^`{}\"",
+    "/|",
+    "/^",
+    "/{}",
     "/a\\b",
+    "/a?identifier=http://acme.org|12345",
+    "/a?{x:`y`}^\\",
+    "/[a]",
     "/?",
     "/a?%",
 ];
@@ -39,7 +44,9 @@ async fn targets_reach_the_ingress_byte_for_byte() {
         let stack = Direct::start(upstream).await;
         let mut wire = stack.wire().await;
         for target in PLAIN.iter().chain(&ODD) {
-            wire.send(format!("GET {target} HTTP/1.1\r\nHost: {HOST_A}\r\n\r\n")).await.unwrap();
+            wire.send(format!("GET {target} HTTP/1.1\r\nHost: {HOST_A}\r\n\r\n"))
+                .await
+                .unwrap();
             let answer = wire.answer().await.unwrap();
             assert_eq!(answer.head.status(), 200, "{upstream:?} {target}");
             saw_last(&stack, target);
@@ -66,11 +73,28 @@ async fn targets_reach_the_real_ingresses_byte_for_byte() {
             for target in PLAIN {
                 let answer = connection.get(target).await.unwrap();
                 assert_eq!(answer.status.as_u16(), 200, "{way:?} {target}");
-                let line = stack.ingress.saw(target, |line| line["uri"] == target).await.unwrap();
+                let line = stack
+                    .ingress
+                    .saw(target, |line| line["uri"] == target)
+                    .await
+                    .unwrap();
                 assert_eq!(line["host"], HOST_A);
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_target_with_bytes_that_no_target_may_have_is_refused() {
+    let stack = Direct::start(Protocol::Http1).await;
+    for target in [
+        "/<a>", "/a b", "/a?\"x\"", "/a?<b>", "/a\u{7f}", "/a\tb", "a", "*", "\\\\a",
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {HOST_A}\r\n\r\n");
+        let answer = stack.exchange(&request).await;
+        assert_eq!(answer.head.status(), 400, "{target:?}");
+    }
+    assert!(stack.echo.seen().is_empty(), "{:?}", stack.echo.seen());
 }
 
 #[tokio::test]
