@@ -25,6 +25,7 @@ use crate::connection::accept::Seat;
 use crate::connection::authorize::Standing;
 use crate::connection::framing::{Framing, Tap};
 use crate::connection::handshake::Secured;
+use crate::connection::registry::{Entry, Registry};
 use crate::outcome::Ending;
 use crate::request;
 
@@ -53,6 +54,8 @@ pub struct Connection {
     pub client: SocketAddr,
     /// The TCP peer.
     pub source: SocketAddr,
+    /// When it was accepted.
+    pub opened: Instant,
     /// The name in the ClientHello.
     pub sni: HostName,
     /// Whether it speaks HTTP/2.
@@ -78,24 +81,28 @@ pub struct Connection {
     cut: AtomicBool,
     closing: Notify,
     _seat: Seat,
+    _entry: Entry<Self>,
 }
 
 impl Connection {
     fn new(
         secured: Secured,
         born_draining: bool,
+        registry: &Arc<Registry<Self>>,
     ) -> (
-        Self,
+        Arc<Self>,
         tokio_rustls::server::TlsStream<crate::connection::client_hello::ClientIo>,
     ) {
         let http2 = secured.is_http2();
-        let connection = Self {
+        let (tls_version, resumed) = (secured.tls_version(), secured.resumed());
+        let connection = registry.enter(|entry| Self {
             link_id: secured.link_id,
             client: secured.client,
             source: secured.source,
+            opened: secured.opened,
             http2,
-            tls_version: secured.tls_version(),
-            resumed: secured.resumed(),
+            tls_version,
+            resumed,
             authorize: secured.authorize,
             framing: (!http2).then(Arc::default),
             link_id_header: HeaderValue::from(secured.link_id.get()),
@@ -107,7 +114,8 @@ impl Connection {
             cut: AtomicBool::new(false),
             closing: Notify::new(),
             _seat: secured.seat,
-        };
+            _entry: entry,
+        });
         (connection, secured.stream)
     }
 
@@ -133,6 +141,7 @@ pub struct Activity {
     since: Instant,
     last_micros: AtomicU64,
     in_flight: AtomicU32,
+    served: AtomicU64,
 }
 
 impl Activity {
@@ -141,6 +150,7 @@ impl Activity {
             since: Instant::now(),
             last_micros: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
+            served: AtomicU64::new(0),
         }
     }
 
@@ -160,7 +170,18 @@ impl Activity {
     /// A request is over.
     pub fn end(&self, now: Instant) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.served.fetch_add(1, Ordering::Relaxed);
         self.touch(now);
+    }
+
+    /// Requests in progress.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Requests that are over.
+    pub fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
     }
 
     fn busy(&self) -> bool {
@@ -180,8 +201,7 @@ pub async fn serve(
     mut drain: watch::Receiver<bool>,
 ) -> Ending {
     let draining = *drain.borrow_and_update();
-    let (connection, stream) = Connection::new(secured, draining);
-    let connection = Arc::new(connection);
+    let (connection, stream) = Connection::new(secured, draining, &own.registry);
     let service = service_fn({
         let (requests, connection) = (Arc::clone(&own.requests), Arc::clone(&connection));
         move |request| {

@@ -11,6 +11,7 @@ pub mod framing;
 pub mod handshake;
 pub mod http;
 pub mod proxy_header;
+pub mod registry;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::connection::accept::Accepted;
 use crate::connection::authorize::Authorizer;
 use crate::connection::client_hello::Greeted;
 use crate::connection::proxy_header::{Announced, Caller};
+use crate::connection::registry::Registry;
 use crate::credentials::Credentials;
 use crate::metrics::Metrics;
 use crate::outcome::{Answer, Ending, Refusal};
@@ -55,6 +57,8 @@ pub struct Connections {
     pub authorizer: Arc<Authorizer>,
     /// What handles requests.
     pub requests: Arc<Requests>,
+    /// The connections that are open.
+    pub registry: Arc<Registry<http::Connection>>,
     /// The answer to probes.
     pub health: Arc<Health>,
     /// Counters.
