@@ -318,6 +318,8 @@ pub enum Ending {
     HandshakeFailed,
     /// The TLS handshake was not finished in time.
     HandshakeLate,
+    /// A request head was not whole in time.
+    HeadLate,
     /// It ended because this process drains.
     Drained,
     /// Its link was revoked.
@@ -330,13 +332,14 @@ pub enum Ending {
 
 impl Ending {
     /// Every value but [`Ending::Refused`], whose words are those of [`Refusal`].
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Closed,
         Self::Idle,
         Self::ClientBroke,
         Self::ProtocolError,
         Self::HandshakeFailed,
         Self::HandshakeLate,
+        Self::HeadLate,
         Self::Drained,
         Self::Revoked,
         Self::Probe,
@@ -351,6 +354,7 @@ impl Ending {
             Self::ProtocolError => "protocol_error",
             Self::HandshakeFailed => "handshake_failed",
             Self::HandshakeLate => "handshake_late",
+            Self::HeadLate => "head_late",
             Self::Drained => "drained",
             Self::Revoked => "revoked",
             Self::Probe => "probe",
@@ -364,7 +368,8 @@ impl Ending {
             Self::ClientBroke
             | Self::ProtocolError
             | Self::HandshakeFailed
-            | Self::HandshakeLate => Blame::Client,
+            | Self::HandshakeLate
+            | Self::HeadLate => Blame::Client,
             Self::Closed | Self::Idle | Self::Drained | Self::Revoked | Self::Probe => {
                 Blame::Policy
             }

@@ -32,8 +32,8 @@ pub struct Accepted {
     pub socket: ClientSocket,
     /// The TCP peer: the Private Link Service's NAT address, or a probe.
     pub source: SocketAddr,
-    /// Whether `source` is one of the probe sources.
-    pub from_probe_source: bool,
+    /// What `source` may do.
+    pub trust: Trust,
     /// When it was accepted.
     pub opened: Instant,
     /// Its place among the open connections.
@@ -55,13 +55,26 @@ impl Accepted {
             .take()
             .ok_or((Refusal::ConnectionLimit, Some(source)))?;
         Ok(Self {
-            from_probe_source: sources.is_probe(source.ip()),
+            trust: sources.trust(source.ip()),
             socket: ClientSocket(stream),
             source,
             opened: Instant::now(),
             seat,
         })
     }
+}
+
+/// What a source may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Nothing.
+    Nothing,
+    /// Announce link ids: it is the Private Link Service.
+    Links,
+    /// Probe.
+    Probes,
+    /// Both.
+    Both,
 }
 
 /// The accepted socket. The only name for pingora's stream outside this file.
@@ -144,12 +157,13 @@ impl TrustedSources {
         });
     }
 
-    fn is_probe(&self, ip: IpAddr) -> bool {
-        contains(&self.probes, ip)
-    }
-
-    fn admits(&self, ip: IpAddr) -> bool {
-        contains(&self.private_link, ip) || self.is_probe(ip)
+    fn trust(&self, ip: IpAddr) -> Trust {
+        match (contains(&self.private_link, ip), contains(&self.probes, ip)) {
+            (true, true) => Trust::Both,
+            (true, false) => Trust::Links,
+            (false, true) => Trust::Probes,
+            (false, false) => Trust::Nothing,
+        }
     }
 }
 
@@ -170,7 +184,7 @@ impl fmt::Debug for TrustedSources {
 #[async_trait]
 impl ConnectionFilter for TrustedSources {
     async fn should_accept(&self, source: Option<&SocketAddr>) -> bool {
-        let admitted = source.is_some_and(|source| self.admits(source.ip()));
+        let admitted = source.is_some_and(|source| self.trust(source.ip()) != Trust::Nothing);
         if !admitted {
             self.metrics.refused(Refusal::UntrustedSource);
             self.log(Refusal::UntrustedSource, source.copied());

@@ -230,3 +230,84 @@ impl Authorizer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::access_log::AccessLog;
+    use crate::config;
+    use crate::routing::{LookupError, RouteCacheOptions, RouteSource};
+
+    /// Account routing that is out of reach.
+    #[derive(Default)]
+    struct Unreachable(watch::Sender<u64>);
+
+    #[async_trait]
+    impl RouteSource for Unreachable {
+        async fn lookup(&self, _: LinkId, _: &HostName) -> Result<Lookup, LookupError> {
+            Err(LookupError::source_failed(std::io::Error::other(
+                "unreachable",
+            )))
+        }
+
+        async fn lookup_host(&self, _: &HostName) -> Result<Option<Arc<Route>>, LookupError> {
+            Err(LookupError::source_failed(std::io::Error::other(
+                "unreachable",
+            )))
+        }
+
+        fn generation(&self) -> watch::Receiver<u64> {
+            self.0.subscribe()
+        }
+    }
+
+    fn authorizer(mode: Mode) -> Authorizer {
+        let cache = RouteCache::new(
+            Arc::new(Unreachable::default()),
+            RouteCacheOptions::default(),
+        );
+        let metrics = Metrics::new(config::Mode::Enforce, AccessLog::off()).unwrap();
+        Authorizer::new(mode, cache, Arc::new(metrics))
+    }
+
+    #[tokio::test]
+    async fn an_outage_of_account_routing_is_never_a_yes() {
+        let host = HostName::parse("a.example").unwrap();
+        for mode in [Mode::Enforce, Mode::Audit] {
+            let standing = authorizer(mode).authorize(LinkId::new(7), &host).await;
+            assert_eq!(standing.unwrap_err(), Refusal::LookupFailed);
+        }
+        let (status, word) = match Refusal::LookupFailed.answer() {
+            crate::outcome::Answer::Status { status, .. } => {
+                (status, Refusal::LookupFailed.label())
+            }
+            answer => panic!("{answer:?}"),
+        };
+        assert_eq!((status.as_u16(), word), (503, "lookup_failed"));
+    }
+
+    #[tokio::test]
+    async fn an_outage_ends_no_connection_that_was_approved_before() {
+        let host = HostName::parse("a.example").unwrap();
+        let authorizer = authorizer(Mode::Enforce);
+        let link_id = LinkId::new(7);
+        let approved = authorizer.permit(link_id, &host, ClusterName::new("dicom"), None, None);
+        assert!(
+            authorizer
+                .reconsider(link_id, &host, &Ok(approved))
+                .await
+                .is_none()
+        );
+    }
+
+    #[tokio::test]
+    async fn another_host_is_never_misdirected_to_while_account_routing_is_out_of_reach() {
+        let other = HostName::parse("b.example").unwrap();
+        let refusal = authorizer(Mode::Enforce)
+            .judge_other_host(LinkId::new(7), &other, true)
+            .await;
+        assert_eq!(refusal, Refusal::HostNotPermitted);
+    }
+}

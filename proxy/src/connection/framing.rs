@@ -23,6 +23,7 @@ pub struct Framing {
     body_ended: AtomicBool,
     upgraded: AtomicBool,
     head_bytes: AtomicU32,
+    heads: AtomicU32,
 }
 
 impl Framing {
@@ -39,6 +40,11 @@ impl Framing {
     /// What comes from now on is not HTTP.
     pub fn upgraded(&self) {
         self.upgraded.store(true, Ordering::Relaxed);
+    }
+
+    /// How many heads were whole; wraps around.
+    pub fn heads(&self) -> u32 {
+        self.heads.load(Ordering::Relaxed)
     }
 
     /// Bytes seen of a head that is not whole yet; 0 between messages.
@@ -80,6 +86,9 @@ impl<T> Tap<T> {
         self.framing
             .head_bytes
             .store(self.scanner.head_bytes, Ordering::Relaxed);
+        self.framing
+            .heads
+            .store(self.scanner.heads, Ordering::Relaxed);
     }
 }
 
@@ -90,6 +99,8 @@ struct Scanner {
     line: [u8; LINE_BYTES],
     line_bytes: usize,
     last: u8,
+    /// Heads that were whole.
+    heads: u32,
     /// Of the head in progress.
     head_bytes: u32,
     lengths: u32,
@@ -105,6 +116,7 @@ impl Default for Scanner {
             line: [0; LINE_BYTES],
             line_bytes: 0,
             last: 0,
+            heads: 0,
             head_bytes: 0,
             lengths: 0,
             length: 0,
@@ -204,6 +216,7 @@ impl Scanner {
             (false, 0, _) | (false, _, 0) => State::Head,
             (false, _, n) => State::Body(n),
         };
+        self.heads = self.heads.wrapping_add(1);
         self.head_bytes = 0;
         self.lengths = 0;
         self.length = 0;

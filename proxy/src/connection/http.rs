@@ -2,14 +2,16 @@
 //!
 //! One future drives the connection; beside it, [`Signals`] listens for the reasons to end: drain, a change
 //! of routes, a request that asked for the end, silence. All of them end a connection gently first (HTTP/2
-//! GOAWAY, HTTP/1.1 `Connection: close`), so that requests in flight finish.
+//! GOAWAY, HTTP/1.1 `Connection: close`), so that requests in flight finish. A connection that was upgraded is
+//! listened for just the same, until its tunnel ends.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use ::http::HeaderValue;
@@ -18,15 +20,17 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use postern_api::{HostName, LinkId};
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::sleep_until;
 
 use crate::connection::Connections;
 use crate::connection::accept::Seat;
 use crate::connection::authorize::Standing;
 use crate::connection::framing::{Framing, Tap};
+use crate::connection::gate::Gate;
 use crate::connection::handshake::Secured;
 use crate::connection::registry::{Entry, Registry};
-use crate::outcome::Ending;
+use crate::connection::signals::{End, Signals};
+use crate::outcome::{Ending, Refusal};
 use crate::request;
 
 /// Bounds of HTTP towards clients.
@@ -44,7 +48,12 @@ pub struct Options {
     pub streams_max: u32,
     /// How long connections of a revoked link may take to end.
     pub revoked_timeout: Duration,
+    /// How long an upgraded connection may be silent in both directions.
+    pub upgraded_idle_timeout: Duration,
 }
+
+/// What an upgraded HTTP/1.1 connection goes on as.
+pub type Tunnel = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// An HTTP connection, as its requests see it.
 pub struct Connection {
@@ -80,6 +89,7 @@ pub struct Connection {
     pub born_draining: bool,
     cut: AtomicBool,
     closing: Notify,
+    tunnel: Mutex<Option<Tunnel>>,
     _seat: Seat,
     _entry: Entry<Self>,
 }
@@ -113,6 +123,7 @@ impl Connection {
             born_draining,
             cut: AtomicBool::new(false),
             closing: Notify::new(),
+            tunnel: Mutex::default(),
             _seat: secured.seat,
             _entry: entry,
         });
@@ -128,6 +139,20 @@ impl Connection {
     pub fn close(&self) {
         self.closing.notify_one();
     }
+
+    /// Resolves when a request asked for the end.
+    pub async fn closing(&self) {
+        self.closing.notified().await;
+    }
+
+    /// Goes on as `tunnel` once HTTP/1.1 has said its last: what ends the connection then ends the tunnel.
+    pub fn go_on_as(&self, tunnel: Tunnel) {
+        *self.tunnel() = Some(tunnel);
+    }
+
+    fn tunnel(&self) -> MutexGuard<'_, Option<Tunnel>> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn ip_header(address: SocketAddr) -> HeaderValue {
@@ -142,6 +167,7 @@ pub struct Activity {
     last_micros: AtomicU64,
     in_flight: AtomicU32,
     served: AtomicU64,
+    tunnels: AtomicU32,
 }
 
 impl Activity {
@@ -151,6 +177,7 @@ impl Activity {
             last_micros: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             served: AtomicU64::new(0),
+            tunnels: AtomicU32::new(0),
         }
     }
 
@@ -184,11 +211,28 @@ impl Activity {
         self.served.load(Ordering::Relaxed)
     }
 
-    fn busy(&self) -> bool {
+    /// A request became a tunnel.
+    pub fn tunnel_began(&self) {
+        self.tunnels.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A tunnel is over.
+    pub fn tunnel_ended(&self) {
+        self.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a tunnel is open.
+    pub fn tunnels(&self) -> bool {
+        self.tunnels.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether a request is in progress.
+    pub fn busy(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) > 0
     }
 
-    fn silence(&self) -> Duration {
+    /// Since when nothing has moved.
+    pub fn silence(&self) -> Duration {
         let last = Duration::from_micros(self.last_micros.load(Ordering::Relaxed));
         self.since.elapsed().saturating_sub(last)
     }
@@ -221,6 +265,11 @@ pub async fn serve(
                 .max_buf_size(options.head_bytes_max.max(HTTP1_BUFFER_BYTES))
                 .serve_connection(io, service)
                 .with_upgrades();
+            let served = Upgradable {
+                served: pin!(served),
+                connection: &connection,
+                tunnel: None,
+            };
             drive(own, &connection, pin!(served), drain).await
         }
         None => {
@@ -267,149 +316,119 @@ where
     }
 }
 
-/// Polls hyper, and ends it for one of the reasons of this file.
+/// An HTTP/1.1 connection, and then the tunnel that it was upgraded to.
+struct Upgradable<'a, C> {
+    served: Pin<&'a mut C>,
+    connection: &'a Connection,
+    tunnel: Option<Tunnel>,
+}
+
+impl<C: Graceful> Future for Upgradable<'_, C> {
+    type Output = hyper::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        let this = &mut *self;
+        if this.tunnel.is_none() {
+            ready!(this.served.as_mut().poll(cx))?;
+            this.tunnel = this.connection.tunnel().take();
+        }
+        match &mut this.tunnel {
+            Some(tunnel) => tunnel.as_mut().poll(cx).map(Ok),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl<C> Drop for Upgradable<'_, C> {
+    /// A tunnel that never began holds the connection, which holds the tunnel.
+    fn drop(&mut self) {
+        let never_began = self.connection.tunnel().take();
+        drop(never_began);
+    }
+}
+
+impl<C: Graceful> Graceful for Upgradable<'_, C> {
+    /// There is no gentle end for a tunnel: only its two sides know how to part.
+    fn end_gently(mut self: Pin<&mut Self>) {
+        if self.tunnel.is_none() {
+            self.served.as_mut().end_gently();
+        }
+    }
+}
+
+/// Polls hyper, and ends it for one of the reasons of [`Signals`]: gently at first, then by a cut.
 async fn drive<C: Graceful>(
     own: &Connections,
-    connection: &Arc<Connection>,
+    connection: &Connection,
     mut served: Pin<&mut C>,
     drain: watch::Receiver<bool>,
 ) -> Ending {
-    let mut signals = pin!(signals(own, connection, drain));
-    let cut = loop {
-        tokio::select! {
+    let mut signals = Signals::new(own, connection, drain);
+    let mut asked: Option<Option<Ending>> = None;
+    let mut deadline = None;
+    loop {
+        // What comes once in a connection's life costs its traffic nothing.
+        let reasons = Gate::new(async {
+            tokio::select! {
+                () = passed(deadline) => None,
+                end = signals.next() => Some(end),
+            }
+        });
+        let end = tokio::select! {
             biased;
-            result = served.as_mut() => return ending(result, None),
-            signal = signals.as_mut() => break signal,
-        }
-    };
-    served.as_mut().end_gently();
-    let End { reason, within } = cut;
-    let deadline = within.map(|within| tokio::time::Instant::now() + within);
-    let hard = async {
-        match deadline {
-            Some(deadline) => sleep_until(deadline).await,
-            None => stalled(connection, own.options.http.idle_timeout).await,
-        }
-    };
-    tokio::select! {
-        biased;
-        result = served => ending(result, Some(reason)),
-        () = hard => {
-            connection.cut.store(true, Ordering::Relaxed);
-            reason.unwrap_or(Ending::Idle)
-        }
-    }
-}
-
-/// Why, and within what time, a connection is asked to end.
-struct End {
-    reason: Option<Ending>,
-    within: Option<Duration>,
-}
-
-/// Resolves when there is a reason to end the connection.
-async fn signals(
-    own: &Connections,
-    connection: &Connection,
-    mut drain: watch::Receiver<bool>,
-) -> End {
-    let options = own.options.http;
-    let mut routes = own.authorizer.changes();
-    routes.borrow_and_update();
-    let period = (options.header_timeout.min(options.idle_timeout) / 2).max(TICK_MIN);
-    let mut tick = interval_at(tokio::time::Instant::now() + period, period);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut heads = PartialHead::default();
-    loop {
-        tokio::select! {
-            () = connection.closing.notified() => return End { reason: None, within: None },
-            changed = drain.changed() => {
-                if changed.is_err() || *drain.borrow_and_update() {
-                    return End { reason: Some(Ending::Drained), within: None };
-                }
-            }
-            changed = routes.changed() => {
-                if changed.is_err() {
-                    return End { reason: Some(Ending::Drained), within: None };
-                }
-                if revoked(own, connection).await {
-                    let within = Some(options.revoked_timeout);
-                    return End { reason: Some(Ending::Revoked), within };
-                }
-            }
-            _ = tick.tick() => {
-                if connection.born_draining && !connection.activity.busy() {
-                    return End { reason: Some(Ending::Drained), within: None };
-                }
-                if heads.stuck(connection, period) {
-                    let within = Some(Duration::ZERO);
-                    return End { reason: Some(Ending::ClientBroke), within };
-                }
-                if connection.activity.silence() >= options.idle_timeout {
-                    // Busy and silent for so long: nobody reads or nobody sends any more.
-                    let within = connection.activity.busy().then_some(Duration::ZERO);
-                    return End { reason: Some(Ending::Idle), within };
-                }
-            }
-        }
-    }
-}
-
-/// Notices a request head that stays unfinished from one tick to the next but one.
-#[derive(Default)]
-struct PartialHead {
-    ticks: u32,
-}
-
-impl PartialHead {
-    fn stuck(&mut self, connection: &Connection, _period: Duration) -> bool {
-        let partial = connection
-            .framing
-            .as_ref()
-            .is_some_and(|f| f.partial_head_bytes() > 0);
-        self.ticks = if partial && !connection.activity.busy() {
-            self.ticks + 1
-        } else {
-            0
+            result = served.as_mut() => return ending(result, asked.flatten()),
+            end = reasons => end,
         };
-        self.ticks > 2
+        let Some(End { reason, within }) = end else {
+            connection.cut.store(true, Ordering::Relaxed);
+            return asked.flatten().unwrap_or(Ending::Idle);
+        };
+        served.as_mut().end_gently();
+        // A cut tells its own reason; otherwise the first one counts.
+        asked = if within.is_some() {
+            Some(reason)
+        } else {
+            asked.or(Some(reason))
+        };
+        deadline = earlier(
+            deadline,
+            within.map(|within| tokio::time::Instant::now() + within),
+        );
     }
 }
 
-/// Asks again whether the link may do what it does. `true`: no more.
-async fn revoked(own: &Connections, connection: &Connection) -> bool {
-    let before = connection.standing.load_full();
-    let now = own
-        .authorizer
-        .reconsider(connection.link_id, &connection.sni, &before)
-        .await;
-    match now {
-        None => false,
-        Some(standing) => {
-            let refused = standing.is_err();
-            connection.standing.store(Arc::new(standing));
-            refused
-        }
+async fn passed(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 
-/// Resolves when nothing has moved for `limit`.
-async fn stalled(connection: &Connection, limit: Duration) {
-    loop {
-        let silence = connection.activity.silence();
-        if silence >= limit {
-            return;
-        }
-        tokio::time::sleep(limit.saturating_sub(silence).max(TICK_MIN)).await;
+fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 
-fn ending(result: hyper::Result<()>, reason: Option<Option<Ending>>) -> Ending {
-    match (result, reason.flatten()) {
+/// Whether it was we who found the client at fault (RFC 9113 section 7).
+fn broke_http2(error: &hyper::Error) -> bool {
+    use std::error::Error as _;
+    let h2 = error
+        .source()
+        .and_then(|source| source.downcast_ref::<h2::Error>());
+    h2.is_some_and(|error| error.is_library())
+}
+
+fn ending(result: hyper::Result<()>, reason: Option<Ending>) -> Ending {
+    match (result, reason) {
         (_, Some(reason)) => reason,
         (Ok(()), None) => Ending::Closed,
-        (Err(error), None) if error.is_parse() => {
-            tracing::debug!(%error, "malformed HTTP");
+        // hyper has answered these by itself, with 431 and 400 and no body.
+        (Err(error), None) if error.is_parse_too_large() => Ending::Refused(Refusal::HeadTooLarge),
+        (Err(error), None) if error.is_parse() => Ending::Refused(Refusal::BadRequest),
+        (Err(error), None) if broke_http2(&error) => {
+            tracing::debug!(%error, "the client broke HTTP/2");
             Ending::ProtocolError
         }
         (Err(error), None) => {
@@ -426,5 +445,3 @@ const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 // Limit: what one stream may hold of an answer that its client reads slowly.
 const HTTP2_SEND_BUFFER_BYTES: usize = 256 * 1024;
-// Ticks are for bounds of seconds; more often would only cost.
-const TICK_MIN: Duration = Duration::from_millis(50);

@@ -8,10 +8,12 @@ pub mod accept;
 pub mod authorize;
 pub mod client_hello;
 pub mod framing;
+pub mod gate;
 pub mod handshake;
 pub mod http;
 pub mod proxy_header;
 pub mod registry;
+mod signals;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,6 +63,8 @@ pub struct Connections {
     pub registry: Arc<Registry<http::Connection>>,
     /// The answer to probes.
     pub health: Arc<Health>,
+    /// Turns true when whatever is left of a drain is cut.
+    pub cut: watch::Receiver<bool>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// One line for each refused connection.
@@ -123,6 +127,7 @@ impl Story {
             Ending::Refused(_)
                 | Ending::HandshakeFailed
                 | Ending::HandshakeLate
+                | Ending::HeadLate
                 | Ending::ProtocolError
         );
         if loggable {

@@ -10,7 +10,7 @@ use postern_api::LinkId;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::{Instant, timeout_at};
 
-use crate::connection::accept::{Accepted, ClientSocket, Seat};
+use crate::connection::accept::{Accepted, ClientSocket, Seat, Trust};
 use crate::outcome::Refusal;
 use crate::proxy_protocol::{self, Header, Progress};
 
@@ -66,7 +66,7 @@ pub async fn read(accepted: Accepted, options: Options) -> Result<Announced, Fai
     let Accepted {
         mut socket,
         source,
-        from_probe_source,
+        trust,
         opened,
         seat,
     } = accepted;
@@ -85,8 +85,14 @@ pub async fn read(accepted: Accepted, options: Options) -> Result<Announced, Fai
     };
     // LOCAL and UNSPEC headers have no source; the parser gives no link id without one.
     let caller = match (header.link_id, header.source) {
+        // Who may only probe could otherwise claim any link id.
+        (Some(_), _) if trust == Trust::Probes => {
+            return Err(failed(Refusal::UntrustedSource, false));
+        }
         (Some(link_id), _) => Caller::Link(link_id),
-        (None, Some(_)) if !from_probe_source => return Err(failed(Refusal::LinkIdMissing, false)),
+        (None, Some(_)) if trust == Trust::Links => {
+            return Err(failed(Refusal::LinkIdMissing, false));
+        }
         (None, _) => Caller::Probe,
     };
     let client = header.source.unwrap_or(source);

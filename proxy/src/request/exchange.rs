@@ -129,6 +129,11 @@ impl Exchange {
         self.0.ending = Some(RequestEnding::Upgraded);
     }
 
+    /// We ended it.
+    pub fn cut(&mut self) {
+        self.0.ending = Some(RequestEnding::Cut);
+    }
+
     /// The tunnel has ended after so many bytes from and to the client.
     pub fn pumped(&mut self, from_client: u64, to_client: u64) {
         self.0.tunnel_bytes = from_client;
@@ -139,6 +144,16 @@ impl Exchange {
     pub fn upstream_broke(&mut self, error: &hyper::Error) {
         tracing::warn!(request_id = %self.0.id, %error, "the ingress broke off in the middle of an answer");
         self.0.ending = Some(RequestEnding::UpstreamBroke);
+    }
+}
+
+impl Record {
+    fn told_ending(&self) -> RequestEnding {
+        match self.ending {
+            None | Some(RequestEnding::Upgraded) if self.connection.was_cut() => RequestEnding::Cut,
+            None => RequestEnding::ClientBroke,
+            Some(ending) => ending,
+        }
     }
 }
 
@@ -194,11 +209,7 @@ impl Drop for Record {
             tls_resumed: connection.resumed,
             refusal: self.refusal,
             would_refuse: permit.and_then(Permit::would_refuse),
-            ending: self.ending.unwrap_or(if connection.was_cut() {
-                RequestEnding::Cut
-            } else {
-                RequestEnding::ClientBroke
-            }),
+            ending: self.told_ending(),
         });
     }
 }

@@ -4,7 +4,7 @@
 //! word goes in. All names are in this file.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
 
@@ -47,14 +47,19 @@ pub fn to_ingress(
     authority: &HeaderValue,
     id: RequestId,
 ) {
-    let trailers = accepts_trailers(headers);
-    strip_hop_by_hop(headers);
-    strip_identity(headers);
-    headers.remove(TE);
-    // hyper answered `100 Continue` for us, or will when the ingress reads the body.
-    headers.remove(http::header::EXPECT);
-    if trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
+    // One look at each name decides; most requests have nothing to strip.
+    if headers.keys().any(is_of_one_hop) {
+        let trailers = accepts_trailers(headers);
+        strip_hop_by_hop(headers);
+        headers.remove(TE);
+        // hyper answered `100 Continue` for us, or will when the ingress reads the body.
+        headers.remove(EXPECT);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+    if headers.keys().any(claims_identity) {
+        strip_identity(headers);
     }
     if connection.http2 {
         join_cookies(headers);
@@ -64,14 +69,27 @@ pub fn to_ingress(
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
     headers.insert(X_FORWARDED_HOST, authority.clone());
     headers.insert(X_MS_PRIVATE_LINK_ID, connection.link_id_header.clone());
-    headers.insert(X_REQUEST_ID, id.to_header());
+    headers.insert(X_REQUEST_ID, unlike_any_other(id.to_header()));
     trace(headers, id);
+}
+
+/// Keeps a value that never comes again out of HPACK's dynamic table, where it would push out those that do
+/// (RFC 7541 section 7.1.3, "never indexed").
+fn unlike_any_other(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
+}
+
+fn is_of_one_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name) || *name == TE || *name == EXPECT
 }
 
 /// Makes the ingress's answer headers the ones that the client gets.
 pub fn to_client(headers: &mut HeaderMap, id: RequestId) {
-    strip_hop_by_hop(headers);
-    headers.insert(X_REQUEST_ID, id.to_header());
+    if headers.keys().any(is_of_one_hop) {
+        strip_hop_by_hop(headers);
+    }
+    headers.insert(X_REQUEST_ID, unlike_any_other(id.to_header()));
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -97,10 +115,6 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 fn strip_identity(headers: &mut HeaderMap) {
-    // Most requests have none of them: look first, allocate only then.
-    if !headers.keys().any(claims_identity) {
-        return;
-    }
     let claims: Vec<HeaderName> = headers
         .keys()
         .filter(|name| claims_identity(name))
@@ -188,7 +202,7 @@ fn trace(headers: &mut HeaderMap, id: RequestId) {
     // Our own span: the second half of the request's id.
     hex(&bytes[8..], &mut text[36..52]);
     if let Ok(value) = HeaderValue::from_bytes(&text) {
-        headers.insert(TRACEPARENT, value);
+        headers.insert(TRACEPARENT, unlike_any_other(value));
     }
 }
 
@@ -249,8 +263,9 @@ mod tests {
             ("from", "stays"),
         ]);
         strip_identity(&mut headers);
-        let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        assert_eq!(left, ["x-custom", "from"]);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["from", "x-custom"]);
     }
 
     #[test]
@@ -265,8 +280,9 @@ mod tests {
             ("accept", "stays"),
         ]);
         strip_hop_by_hop(&mut headers);
-        let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        assert_eq!(left, ["content-length", "accept"]);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "content-length"]);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! has answered 101. No other protocol may be upgraded to: `h2c` above all would smuggle requests past us.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::request::Parts;
@@ -14,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use crate::connection::http::Connection;
+use crate::connection::http::{Activity, Connection};
 use crate::outcome::Refusal;
 use crate::request::Requests;
 use crate::request::admit::Admitted;
@@ -122,15 +124,15 @@ pub async fn forward(
         framing.upgraded();
     }
     requests.metrics.upgraded();
-    tokio::spawn(join(
-        upgrade.client,
-        ingress,
-        Joined {
-            requests: Arc::clone(requests),
-            connection: Arc::clone(connection),
-            exchange,
-        },
-    ));
+    let limit = requests.options.upgraded_idle_timeout;
+    let joined = Joined::new(Arc::clone(connection), exchange);
+    let tunnel = join(upgrade.client, ingress, joined, limit);
+    if connection.http2 {
+        // One of many streams; it ends with the connection, if not before.
+        tokio::spawn(tunnel);
+    } else {
+        connection.go_on_as(Box::pin(tunnel));
+    }
     parts.headers.insert(headers::X_REQUEST_ID, id.to_header());
     parts.extensions.clear();
     parts.version = Version::HTTP_11;
@@ -173,13 +175,39 @@ fn key() -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="))
 }
 
+/// The record of a tunnel; told when dropped, whatever ended it.
 struct Joined {
-    requests: Arc<Requests>,
     connection: Arc<Connection>,
     exchange: Exchange,
+    up: AtomicU64,
+    down: AtomicU64,
 }
 
-async fn join(client: OnUpgrade, ingress: OnUpgrade, mut joined: Joined) {
+impl Joined {
+    fn new(connection: Arc<Connection>, exchange: Exchange) -> Self {
+        connection.activity.tunnel_began();
+        Self {
+            connection,
+            exchange,
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
+        }
+    }
+
+    fn moved(&self) -> u64 {
+        self.up.load(Ordering::Relaxed) + self.down.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.connection.activity.tunnel_ended();
+        self.exchange
+            .pumped(*self.up.get_mut(), *self.down.get_mut());
+    }
+}
+
+async fn join(client: OnUpgrade, ingress: OnUpgrade, mut joined: Joined, limit: Duration) {
     let (client, ingress) = match tokio::try_join!(client, ingress) {
         Ok(both) => both,
         Err(error) => {
@@ -187,30 +215,26 @@ async fn join(client: OnUpgrade, ingress: OnUpgrade, mut joined: Joined) {
             return;
         }
     };
-    let limit = joined.requests.options.upgraded_idle_timeout;
-    let (down, up) = pump_both(client, ingress, limit, &joined.connection).await;
-    joined.exchange.pumped(up, down);
+    if !pump_both(client, ingress, limit, &joined).await {
+        joined.exchange.cut();
+    }
 }
 
-async fn pump_both(
-    client: Upgraded,
-    ingress: Upgraded,
-    limit: std::time::Duration,
-    connection: &Connection,
-) -> (u64, u64) {
+/// `false`: nothing moved for `limit`.
+async fn pump_both(client: Upgraded, ingress: Upgraded, limit: Duration, joined: &Joined) -> bool {
     let (client_read, client_write) = tokio::io::split(TokioIo::new(client));
     let (ingress_read, ingress_write) = tokio::io::split(TokioIo::new(ingress));
-    let moved = std::sync::atomic::AtomicU64::new(0);
-    let up = pump(client_read, ingress_write, connection, &moved);
-    let down = pump(ingress_read, client_write, connection, &moved);
+    let activity = &joined.connection.activity;
+    let up = pump(client_read, ingress_write, activity, &joined.up);
+    let down = pump(ingress_read, client_write, activity, &joined.down);
     let mut both = std::pin::pin!(async { tokio::join!(down, up) });
     loop {
-        let before = moved.load(std::sync::atomic::Ordering::Relaxed);
-        if let Ok(totals) = timeout(limit, both.as_mut()).await {
-            return totals;
+        let before = joined.moved();
+        if timeout(limit, both.as_mut()).await.is_ok() {
+            return true;
         }
-        if moved.load(std::sync::atomic::Ordering::Relaxed) == before {
-            return (0, 0);
+        if joined.moved() == before {
+            return false;
         }
     }
 }
@@ -219,11 +243,10 @@ async fn pump_both(
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    connection: &Connection,
-    moved: &std::sync::atomic::AtomicU64,
-) -> u64 {
+    activity: &Activity,
+    moved: &AtomicU64,
+) {
     let mut buffer = bytes::BytesMut::with_capacity(PUMP_BYTES);
-    let mut total = 0;
     loop {
         buffer.clear();
         match from.read_buf(&mut buffer).await {
@@ -233,13 +256,11 @@ async fn pump(
         if to.write_all(&buffer).await.is_err() || to.flush().await.is_err() {
             break;
         }
-        total += buffer.len() as u64;
-        moved.fetch_add(buffer.len() as u64, std::sync::atomic::Ordering::Relaxed);
-        connection.activity.touch(std::time::Instant::now());
+        moved.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        activity.touch(std::time::Instant::now());
     }
     // The peer may be gone already; then there is nothing left to close.
     let _ = to.shutdown().await;
-    total
 }
 
 const WEBSOCKET: &str = "websocket";

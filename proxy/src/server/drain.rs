@@ -52,6 +52,7 @@ pub struct Drain {
     metrics: Arc<Metrics>,
     phase: watch::Sender<Phase>,
     ending: watch::Sender<bool>,
+    cutting: watch::Sender<bool>,
     never: watch::Sender<bool>,
 }
 
@@ -70,6 +71,7 @@ impl Drain {
             metrics,
             phase: watch::Sender::new(Phase::Serving),
             ending: watch::Sender::new(false),
+            cutting: watch::Sender::new(false),
             never: watch::Sender::new(false),
         }
     }
@@ -82,6 +84,11 @@ impl Drain {
     /// Turns true when connections are to end.
     pub fn ending(&self) -> watch::Receiver<bool> {
         self.ending.subscribe()
+    }
+
+    /// Turns true when connections that have not ended are cut.
+    pub fn cutting(&self) -> watch::Receiver<bool> {
+        self.cutting.subscribe()
     }
 
     /// Never turns true: for what goes on until the process ends.
@@ -147,8 +154,20 @@ impl Drain {
                 connections = left,
                 "drain: deadline; these connections are cut"
             );
+            self.cut().await;
         }
         self.phase.send_replace(Phase::Drained);
+    }
+}
+
+impl Drain {
+    /// Cuts whatever is open, so that each request in flight gets its line in the access log.
+    async fn cut(&self) {
+        self.cutting.send_replace(true);
+        let deadline = Instant::now() + CUT_TIMEOUT;
+        while self.seats.taken() > 0 && Instant::now() < deadline {
+            sleep(LOOK_INTERVAL).await;
+        }
     }
 }
 
@@ -177,13 +196,21 @@ impl ShutdownSignalWatch for Signals {
         };
         tokio::select! {
             () = first_of(&mut terminate, &mut quit) => {}
-            _ = interrupt.recv() => return fast(),
+            _ = interrupt.recv() => return self.fast().await,
         }
         self.drain.begin();
         tokio::select! {
             () = self.drain.done() => {}
-            _ = interrupt.recv() => return fast(),
+            _ = interrupt.recv() => return self.fast().await,
         }
+        ShutdownSignal::FastShutdown
+    }
+}
+
+impl Signals {
+    async fn fast(&self) -> ShutdownSignal {
+        tracing::warn!("SIGINT: stopping at once");
+        self.drain.cut().await;
         ShutdownSignal::FastShutdown
     }
 }
@@ -195,10 +222,7 @@ async fn first_of(one: &mut Signal, other: &mut Signal) {
     }
 }
 
-fn fast() -> ShutdownSignal {
-    tracing::warn!("SIGINT: stopping at once");
-    ShutdownSignal::FastShutdown
-}
-
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
+// Limit: a cut connection is gone as soon as its thread comes round to it.
+const CUT_TIMEOUT: Duration = Duration::from_millis(500);

@@ -149,6 +149,7 @@ impl Parts {
             requests: Arc::new(requests),
             registry: Arc::clone(&self.registry),
             health: Arc::clone(&self.health),
+            cut: self.drain.cutting(),
             metrics: Arc::clone(&self.metrics),
             access_log: self.access_log.clone(),
         }
@@ -281,6 +282,7 @@ fn connection(config: &Config) -> connection::Options {
             headers_max: config.http.headers_max,
             streams_max: config.http.streams_max,
             revoked_timeout: config.routes.revoked_timeout,
+            upgraded_idle_timeout: config.http.upgraded_idle_timeout,
         },
         proxy_header: connection::proxy_header::Options {
             timeout: config.proxy_header.timeout,

@@ -1,5 +1,6 @@
 //! What a client does in a row, and what it got.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,11 +13,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::rows::REFUSED;
 use crate::check::{Broken, expect};
 use crate::proxy_v2::Header;
-use crate::stack::Deadline;
 use crate::stack::accounts::{HOST_A, LINK_A};
-use crate::stack::client::{Answer, Protocol, STEP_TIMEOUT, empty, open};
+use crate::stack::client::{Answer, Connection, Protocol, STEP_TIMEOUT, empty, open};
 use crate::stack::echo;
 use crate::stack::local::LocalStack;
+use crate::stack::postern::TRUSTED_SOURCE;
+use crate::stack::{Deadline, accepts};
 
 /// What the client got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +63,15 @@ pub(super) enum Act {
         path: &'static str,
     },
     /// An approved link's request in these very bytes; the connection must end after the answer.
-    Http1(&'static str),
+    Http1(Cow<'static, str>),
     /// Requests as fast as can be until one is not answered with 200.
     Burst { link_id: u32, host: &'static str },
     /// A request while another one is at the back end.
     Overload,
+    /// A connection while another one is open.
+    Crowd,
+    /// A handshake and a request on a connection that was opened before Postern stopped accepting.
+    Drain,
     /// A request during which the ingress is killed.
     BreakIngress,
 }
@@ -97,9 +103,11 @@ pub(super) async fn act(stack: &mut LocalStack, act: &Act) -> Result<Got, Broken
                 .body(empty())?;
             got(&connection.fetch(request).await?)
         }
-        Act::Http1(request) => http1(stack, request).await,
+        Act::Http1(ref request) => http1(stack, request).await,
         Act::Burst { link_id, host } => burst(stack, link_id, host).await,
         Act::Overload => overload(stack).await,
+        Act::Crowd => crowd(stack).await,
+        Act::Drain => drain(stack).await,
         Act::BreakIngress => break_ingress(stack).await,
     }
 }
@@ -136,10 +144,11 @@ async fn bytes(
     let mut answer = Vec::new();
     let end = tokio::time::timeout(END_TIMEOUT, stream.read_to_end(&mut answer)).await;
     expect(end.is_ok(), || "the connection stays open".to_owned())?;
-    Ok(if answer.is_empty() {
-        Got::Closed
-    } else {
-        Got::Welcome
+    Ok(match *answer {
+        [] => Got::Closed,
+        // A TLS record with a fatal alert (RFC 8446 sections 5.1 and 6): type, version, length, level, alert.
+        [21, 3, _, 0, 2, 2, alert] => Got::Alert(AlertDescription::from(alert)),
+        _ => Got::Welcome,
     })
 }
 
@@ -194,6 +203,32 @@ async fn overload(stack: &LocalStack) -> Result<Got, Broken> {
     let answer = second.get(REFUSED).await?;
     slow.abort();
     got(&answer)
+}
+
+async fn crowd(stack: &LocalStack) -> Result<Got, Broken> {
+    // Answered, so that it certainly has its place.
+    let mut first = stack.connect(LINK_A, HOST_A, Protocol::Http1).await?;
+    first.get("/").await?;
+    let got = bytes(stack, TRUSTED_SOURCE, &Header::link(LINK_A), false).await;
+    first.abort();
+    got
+}
+
+async fn drain(stack: &mut LocalStack) -> Result<Got, Broken> {
+    let data = stack.postern.data();
+    let stream = open(data, None, &Header::link(LINK_A)).await?;
+    stack.postern.child().signal(Signal::TERM)?;
+    let closed = async || (!accepts(data).await).then_some(());
+    let closed = Deadline::after(STEP_TIMEOUT).poll(closed).await;
+    expect(closed.is_some(), || {
+        "it still accepts connections".to_owned()
+    })?;
+    let stream = stack
+        .tls()?
+        .handshake(stream, Some(HOST_A), Protocol::Http1)
+        .await?;
+    let mut connection = Connection::new(stream, Protocol::Http1, HOST_A).await?;
+    got(&connection.get(REFUSED).await?)
 }
 
 async fn break_ingress(stack: &mut LocalStack) -> Result<Got, Broken> {

@@ -1,8 +1,11 @@
 //! The decision table as data.
 
+use std::borrow::Cow;
+
 use rustls::AlertDescription::{AccessDenied, UnrecognisedName};
 
 use super::act::{Act, Got};
+use super::malformed;
 use crate::proxy_v2::Header;
 use crate::stack::accounts::{
     HOST_A, HOST_A_ARCHIVE, HOST_B, HOST_KEY, HOST_LIMITED, HOST_NOBODY, HOST_UNCOVERED, LINK_A,
@@ -39,6 +42,7 @@ const SHORT_WAITS: &[(&str, &str)] = &[
 
 pub(super) fn groups() -> Vec<Group> {
     let mut usual = connections();
+    usual.extend(malformed::rows());
     usual.extend(links());
     usual.extend(requests());
     usual.extend(ingress());
@@ -49,6 +53,19 @@ pub(super) fn groups() -> Vec<Group> {
         word: "overloaded",
         ingress_sees: 1,
     };
+    let crowded = Row {
+        claim: "a connection over the process's limit is closed",
+        act: Act::Crowd,
+        expected: Got::Closed,
+        word: "connection_limit",
+        ingress_sees: 1,
+    };
+    let draining = row(
+        "a connection that was accepted just before the end is told to come back elsewhere",
+        Act::Drain,
+        Got::Status(503),
+        "draining",
+    );
     let link = |claim, link_id, word| Row {
         expected: Got::Alert(AccessDenied),
         ..row(
@@ -78,10 +95,16 @@ pub(super) fn groups() -> Vec<Group> {
             &[("POSTERN_HTTP__REQUESTS_MAX", "1")],
             vec![overloaded],
         ),
+        (
+            "crowd",
+            &[("POSTERN_DATA__CONNECTIONS_MAX", "1")],
+            vec![crowded],
+        ),
+        ("drain", &[("POSTERN_DRAIN__NOTICE", "1s")], vec![draining]),
     ]
 }
 
-fn row(claim: &'static str, act: Act, expected: Got, word: &'static str) -> Row {
+pub(super) fn row(claim: &'static str, act: Act, expected: Got, word: &'static str) -> Row {
     Row {
         claim,
         act,
@@ -228,7 +251,14 @@ fn requests() -> Vec<Row> {
         };
         row(claim, act, Got::Status(status), word)
     };
-    let raw = |claim, request| row(claim, Act::Http1(request), Got::Status(400), "bad_request");
+    let raw = |claim, request| {
+        row(
+            claim,
+            Act::Http1(Cow::Borrowed(request)),
+            Got::Status(400),
+            "bad_request",
+        )
+    };
     let key = Act::Request {
         link_id: LINK_KEY,
         sni: HOST_KEY,
