@@ -184,7 +184,7 @@ impl Credentials {
         for bundle in sources.iter().filter_map(|source| source.bundle.as_ref()) {
             let Some(tls) = bundle
                 .certified_key()
-                .and_then(|key| self.server_config(key))
+                .and_then(|key| self.server_config(&key))
             else {
                 continue;
             };
@@ -203,12 +203,12 @@ impl Credentials {
         set
     }
 
-    fn server_config(&self, key: Arc<CertifiedKey>) -> Option<Arc<ServerConfig>> {
+    fn server_config(&self, key: &CertifiedKey) -> Option<Arc<ServerConfig>> {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .ok()?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from((*key).clone())));
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(key.clone())));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = Arc::clone(&self.tickets);
         // One ticket per handshake is enough for a client that reconnects; a second one costs an encryption.
