@@ -1,6 +1,6 @@
 //! HTTP on a secured connection: hyper's HTTP/1.1 or HTTP/2 server, and everything that may end it.
 //!
-//! One future drives the connection; beside it, [`Signals`] listens for the reasons to end: drain, a change
+//! One future drives the connection; beside it, `signals` listens for the reasons to end: drain, a change
 //! of routes, a request that asked for the end, silence. All of them end a connection gently first (HTTP/2
 //! GOAWAY, HTTP/1.1 `Connection: close`), so that requests in flight finish. A connection that was upgraded is
 //! listened for just the same, until its tunnel ends.
@@ -65,7 +65,7 @@ pub struct Connection {
     pub source: SocketAddr,
     /// When it was accepted.
     pub opened: Instant,
-    /// The name in the ClientHello.
+    /// The name in the `ClientHello`.
     pub sni: HostName,
     /// Whether it speaks HTTP/2.
     pub http2: bool,
@@ -254,35 +254,32 @@ pub async fn serve(
         }
     });
     let options = own.options.http;
-    match connection.framing.clone() {
-        Some(framing) => {
-            let io = TokioIo::new(Tap::new(stream, framing));
-            let served = hyper::server::conn::http1::Builder::new()
-                .half_close(false)
-                .header_read_timeout(None)
-                .max_headers(options.headers_max)
-                .max_header_size(options.head_bytes_max)
-                .max_buf_size(options.head_bytes_max.max(HTTP1_BUFFER_BYTES))
-                .serve_connection(io, service)
-                .with_upgrades();
-            let served = Upgradable {
-                served: pin!(served),
-                connection: &connection,
-                tunnel: None,
-            };
-            drive(own, &connection, pin!(served), drain).await
-        }
-        None => {
-            let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .max_concurrent_streams(options.streams_max)
-                .max_header_list_size(u32::try_from(options.head_bytes_max).unwrap_or(u32::MAX))
-                .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-                .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-                .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
-                .enable_connect_protocol()
-                .serve_connection(TokioIo::new(stream), service);
-            drive(own, &connection, pin!(served), drain).await
-        }
+    if let Some(framing) = connection.framing.clone() {
+        let io = TokioIo::new(Tap::new(stream, framing));
+        let served = hyper::server::conn::http1::Builder::new()
+            .half_close(false)
+            .header_read_timeout(None)
+            .max_headers(options.headers_max)
+            .max_header_size(options.head_bytes_max)
+            .max_buf_size(options.head_bytes_max.max(HTTP1_BUFFER_BYTES))
+            .serve_connection(io, service)
+            .with_upgrades();
+        let served = Upgradable {
+            served: pin!(served),
+            connection: &connection,
+            tunnel: None,
+        };
+        drive(own, &connection, pin!(served), drain).await
+    } else {
+        let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .max_concurrent_streams(options.streams_max)
+            .max_header_list_size(u32::try_from(options.head_bytes_max).unwrap_or(u32::MAX))
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+            .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
+            .enable_connect_protocol()
+            .serve_connection(TokioIo::new(stream), service);
+        drive(own, &connection, pin!(served), drain).await
     }
 }
 
@@ -417,7 +414,7 @@ fn broke_http2(error: &hyper::Error) -> bool {
     let h2 = error
         .source()
         .and_then(|source| source.downcast_ref::<h2::Error>());
-    h2.is_some_and(|error| error.is_library())
+    h2.is_some_and(h2::Error::is_library)
 }
 
 fn ending(result: hyper::Result<()>, reason: Option<Ending>) -> Ending {

@@ -1,4 +1,4 @@
-//! The path of a connection: accept → proxy_header → client_hello → authorize → handshake → http.
+//! The path of a connection: accept → `proxy_header` → `client_hello` → authorize → handshake → http.
 //!
 //! Each stage is a file, takes the value of the stage before, and gives the value of the stage after; only
 //! [`serve`] knows the order. Whatever way a connection ends, it ends here, with one [`Ending`], counted and

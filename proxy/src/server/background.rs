@@ -149,7 +149,11 @@ impl Service for Background {
         tokio::join!(self.health.run(HEALTH_INTERVAL), self.tell_readiness());
     }
 
-    fn name(&self) -> &'static str {
+    #[expect(
+        clippy::unnecessary_literal_bound,
+        reason = "the signature of the trait"
+    )]
+    fn name(&self) -> &str {
         "background"
     }
 

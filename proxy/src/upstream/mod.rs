@@ -23,7 +23,7 @@ pub use cluster::{Cluster, Clusters, Protocol};
 pub use connect::ConnectError;
 pub use health::Health;
 
-use crate::credentials::Credentials;
+use crate::credentials::{ClientCredentials, Credentials};
 use crate::metrics::Metrics;
 use crate::request::body::RequestBody;
 use crate::routing::ClusterName;
@@ -134,16 +134,37 @@ impl Upstream {
 
     async fn lease_by(&self, cluster: &Cluster, protocol: Protocol) -> Result<Lease, LeaseError> {
         let identity = self.credentials.client().ok_or(LeaseError::NoIdentity)?;
+        let mut candidates = cluster.candidates();
+        let Some(first) = candidates.next() else {
+            return Err(LeaseError::NoCluster(cluster.name.clone()));
+        };
+        let key = pool::Key {
+            endpoint: first,
+            generation: identity.generation,
+            protocol,
+        };
+        if let Some(pooled) = self.pool.take(&key) {
+            return Ok(self.reuse(key, pooled));
+        }
+        // Boxed: connecting is rare and its future is large; every request would carry it.
+        let candidates = std::iter::once(first).chain(candidates);
+        Box::pin(self.connect(cluster, protocol, &identity, candidates)).await
+    }
+
+    async fn connect(
+        &self,
+        cluster: &Cluster,
+        protocol: Protocol,
+        identity: &ClientCredentials,
+        candidates: impl Iterator<Item = SocketAddr>,
+    ) -> Result<Lease, LeaseError> {
         let mut last = None;
-        for endpoint in cluster.candidates() {
+        for endpoint in candidates {
             let key = pool::Key {
                 endpoint,
                 generation: identity.generation,
                 protocol,
             };
-            if let Some(pooled) = self.pool.take(&key) {
-                return Ok(self.reuse(key, pooled));
-            }
             // One connection at a time where many requests may share it.
             let gate = self.pool.gate(&key);
             let _turn = match &gate {
@@ -157,7 +178,7 @@ impl Upstream {
             }
             let started = Instant::now();
             let (options, tally) = (self.options, &self.tally);
-            match connect::open(endpoint, cluster, protocol, &identity, options, tally).await {
+            match connect::open(endpoint, cluster, protocol, identity, options, tally).await {
                 Ok(opened) => {
                     cluster.succeeded(endpoint);
                     self.metrics.upstream_connected(true);
