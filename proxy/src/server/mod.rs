@@ -98,11 +98,11 @@ pub fn explain(
 
 /// Serves until told to stop, then drains.
 pub fn run(config: &Config) -> Result<(), ServerError> {
-    let level = crate::telemetry::start(config.log.level)?;
+    let telemetry = crate::telemetry::start(config.log.level)?;
     let parts = Parts::live(config)?;
     parts.files.look();
     let listeners = listen::bind(config)?;
-    let server_parts = listeners.services(config, &parts, level);
+    let server_parts = listeners.services(config, &parts, telemetry);
     parts.listening.set(true);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), mode = config.mode.label(), workers = server_parts.workers,

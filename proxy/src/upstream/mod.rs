@@ -10,6 +10,7 @@ mod cluster;
 mod connect;
 mod health;
 mod pool;
+mod tally;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::request::body::RequestBody;
 use crate::routing::ClusterName;
 use connect::Opened;
 use pool::{Pool, Pooled};
+use tally::Tally;
 
 /// Bounds towards the ingress.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +48,7 @@ pub struct Upstream {
     clusters: Arc<Clusters>,
     credentials: Arc<Credentials>,
     pool: Arc<Pool>,
+    tally: Arc<Tally>,
     metrics: Arc<Metrics>,
 }
 
@@ -106,6 +109,7 @@ impl Upstream {
             clusters,
             credentials,
             pool,
+            tally: Arc::new(Tally::new(Arc::clone(&metrics))),
             metrics,
         }
     }
@@ -173,7 +177,8 @@ impl Upstream {
                 return Ok(self.reuse(key, pooled));
             }
             let started = Instant::now();
-            match connect::open(endpoint, cluster, protocol, identity, self.options).await {
+            let (options, tally) = (self.options, &self.tally);
+            match connect::open(endpoint, cluster, protocol, identity, options, tally).await {
                 Ok(opened) => {
                     cluster.succeeded(endpoint);
                     self.metrics.upstream_connected(true);
@@ -219,6 +224,7 @@ impl Upstream {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             if let Some(current) = self.credentials.client() {
+                self.tally.supersede(current.generation);
                 self.pool.sweep(current.generation);
             }
         }
@@ -264,7 +270,10 @@ impl Lease {
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, SendError> {
         self.pool.count_request(self.is_http2(), self.reused);
-        self.pooled.send(request).await
+        let sent = Instant::now();
+        let response = self.pooled.send(request).await?;
+        self.pool.count_answer(sent.elapsed());
+        Ok(response)
     }
 
     /// The exchange is over: the connection may serve the next.
