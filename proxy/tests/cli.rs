@@ -283,6 +283,24 @@ fn a_certificate_without_a_dns_name_is_refused() {
 }
 
 #[test]
+fn a_certificate_for_other_names_than_are_demanded_is_refused() {
+    let good = Good::new();
+    let places =
+        r#"POSTERN_TLS__CERTIFICATES=[{ path = "certs/private", names = ["*.dicom.example"] }]"#;
+    let (name, value) = places.split_once('=').unwrap();
+    let check = || postern(&["check", "-c", &good.config], &[(name, value)]);
+    assert_eq!(check().status.code(), Some(0), "{}", stderr(&check()));
+    good.serve(&good.ca.server(&["*.fhir.example"]).unwrap());
+    let output = check();
+    assert_eq!(output.status.code(), Some(2));
+    let error = stderr(&output);
+    assert!(
+        error.contains("certs/private: ") && error.contains("*.dicom.example"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_truncated_certificate_is_refused_and_so_is_a_missing_one() {
     let good = Good::new();
     let chain = std::fs::read_to_string(good.path("certs/private/tls.crt")).unwrap();

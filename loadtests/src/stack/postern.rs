@@ -264,7 +264,7 @@ listen = "{probe}"
 listen = "{admin}"
 
 [tls]
-certificates = ["{private}"]
+certificates = [{{ path = "{private}", names = ["*.dicom.example"] }}]
 
 [routes]
 file = "routes.toml"

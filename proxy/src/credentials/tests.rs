@@ -29,7 +29,7 @@ impl Fixture {
         std::fs::create_dir(place("trust")).unwrap();
         std::fs::write(place("trust").join("ca.crt"), ca.ca_pem()).unwrap();
         let options = Options {
-            server: vec![place("one"), place("two")],
+            server: vec![(place("one"), vec![]), (place("two"), vec![])],
             identity: place("client"),
             trust: place("trust"),
         };
