@@ -7,6 +7,7 @@
 //! * [`credentials`]: the development certificates of one stack; [`accounts`]: who may reach what in it.
 //! * [`echo`], [`orthanc`]: the back end: ours for tests, or a real DICOM server.
 //! * [`nginx`], [`envoy`]: the AKS ingress that demands our client certificate; [`ingress`]: either of them.
+//! * [`scripted`]: an ingress that a test plays itself; [`wire`]: HTTP/1.1 byte by byte.
 //! * [`postern`]: Postern; [`metrics`]: what a scraper reads there.
 //! * [`client`]: the test client; [`local`]: all of it in one value.
 //! * [`python`]: pinned Python packages, and the scripts that use them.
@@ -28,6 +29,8 @@ pub mod nginx;
 pub mod orthanc;
 pub mod postern;
 pub mod python;
+pub mod scripted;
+pub mod wire;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

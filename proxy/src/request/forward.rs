@@ -5,7 +5,7 @@
 //! of an answer. Its body must not have been read.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use http::header::HOST;
@@ -37,8 +37,11 @@ pub async fn forward(
     parts.extensions.clear();
     let limit = requests.options.response_timeout;
     let progress = body.clone();
-    let sending = send(requests, admitted, parts, body, &mut exchange);
-    match patiently(limit, &progress, sending).await {
+    let sent = {
+        let sending = pin!(send(requests, admitted, parts, body, &mut exchange));
+        patiently(limit, &progress, sending).await
+    };
+    match sent {
         Some(Ok((response, lease))) => Ok(answer(response, lease, exchange)),
         Some(Err(refusal)) => Err((refusal, exchange)),
         None => Err((Refusal::UpstreamTimeout, exchange)),
@@ -50,9 +53,8 @@ pub async fn forward(
 async fn patiently<T>(
     limit: Duration,
     body: &RequestBody,
-    sending: impl Future<Output = T>,
+    mut sending: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
-    let mut sending = pin!(sending);
     let mut before = 0;
     loop {
         if let Ok(sent) = timeout(limit, sending.as_mut()).await {
@@ -92,13 +94,14 @@ async fn send(
             .take()
             .filter(|spare| may_send_again(&error, reused, spare, &body));
         tracing::debug!(request_id = %exchange.id(), %error, retry = spare.is_some(), "the ingress broke");
-        parts = match spare {
-            Some(spare) => spare,
-            None => {
-                tracing::warn!(request_id = %exchange.id(), %cluster, %error, "the ingress broke before it answered");
-                return Err(Refusal::UpstreamBroke);
-            }
+        let Some(spare) = spare else {
+            tracing::warn!(
+                request_id = %exchange.id(), %cluster, %error,
+                "the ingress broke before it answered"
+            );
+            return Err(Refusal::UpstreamBroke);
         };
+        parts = spare;
         requests.metrics.upstream_retried();
     }
 }

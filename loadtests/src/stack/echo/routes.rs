@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::header::{CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::channel::Channel;
 use http_body_util::combinators::BoxBody;
@@ -19,6 +19,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
+use super::State;
 use super::record::{Counted, Records};
 use crate::stack::nginx::pattern;
 
@@ -33,7 +34,7 @@ const SHOWN_BYTES_MAX: usize = 65_536;
 
 pub(super) async fn answer(
     mut request: Request<Incoming>,
-    records: Records,
+    state: State,
 ) -> Result<Answer, Infallible> {
     let path = request.uri().path().to_owned();
     let mut segments = path.trim_start_matches('/').split('/');
@@ -45,22 +46,30 @@ pub(super) async fn answer(
             .unwrap_or(0_u64)
     };
     if route == "_seen" {
-        return Ok(seen(request.method(), &records));
+        return Ok(seen(request.method(), &state.records));
     }
     let upgrade = hyper::upgrade::on(&mut request);
-    let request = records.begin(request);
+    let request = state.records.begin(request);
     Ok(match route {
         "status" => status(number()),
+        "pour" => pour(&request, number()),
+        "gate" => {
+            // The sender is in `state`: it lives as long as we wait.
+            let _ = state.gate.subscribe().wait_for(|open| *open).await;
+            sink(request).await
+        }
         "generate" => generate(number()),
         "slow" => {
             tokio::time::sleep(Duration::from_millis(number())).await;
             text("slow")
         }
         "drip" => drip(number(), Duration::from_millis(number())),
+        "grpc" if path.ends_with("/error") => grpc_error(),
         "stream" | "grpc" => stream(request),
         "trailers" => trailers(),
         "sink" => sink(request).await,
         "break" => broken(),
+        "redirect" => redirect(),
         "websocket" => websocket(&request, upgrade),
         "upgrade" => raw_upgrade(&request, upgrade),
         _ => echo(request).await,
@@ -84,10 +93,46 @@ fn status(number: u64) -> Answer {
     answer
 }
 
+fn redirect() -> Answer {
+    let mut answer = status(302);
+    let location = HeaderValue::from_static("http://elsewhere.example/a%20b?c=d#e");
+    answer.headers_mut().insert(LOCATION, location);
+    answer
+}
+
 fn generate(length: u64) -> Answer {
     // Limit: one answer is held in memory; larger ones are the ingress's static files.
     let length = usize::try_from(length.min(64 * 1024 * 1024)).unwrap_or(0);
     Response::new(boxed(Full::new(pattern(length).into())))
+}
+
+fn pour(request: &Request<Counted>, length: u64) -> Answer {
+    let (mut sender, body) = Channel::<Bytes, BodyError>::new(CHANNEL_FRAMES);
+    let teller = request.body().teller();
+    tokio::spawn(async move {
+        // A whole number of the pattern's periods, so that each piece continues the one before.
+        let piece = Bytes::from(pattern(251 * 64));
+        let mut left = length;
+        while left > 0 {
+            let next = piece.slice(..usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len())));
+            let bytes = next.len();
+            if sender.send_data(next).await.is_err() {
+                return teller.abandoned();
+            }
+            teller.poured(bytes);
+            left -= bytes as u64;
+        }
+    });
+    Response::new(body.boxed())
+}
+
+fn grpc_error() -> Answer {
+    let mut answer = Response::new(boxed(Empty::new()));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from_static("5"));
+    headers.insert("grpc-message", HeaderValue::from_static("no such study"));
+    answer
 }
 
 fn drip(count: u64, pause: Duration) -> Answer {
@@ -159,7 +204,7 @@ async fn sink(request: Request<Counted>) -> Answer {
     let mut body = request.into_body();
     while let Some(Ok(_)) = body.frame().await {}
     let seen = body.seen();
-    json_answer(&json!({ "bytes": seen.body_bytes, "complete": seen.complete }))
+    json_answer(&json!({ "bytes": seen.body_bytes, "complete": seen.complete, "pattern": seen.is_pattern }))
 }
 
 fn broken() -> Answer {
@@ -185,6 +230,10 @@ fn websocket(request: &Request<Counted>, upgrade: OnUpgrade) -> Answer {
         let stream = TokioIo::new(stream);
         let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
         while let Some(Ok(message)) = socket.next().await {
+            if message.to_text().is_ok_and(|text| text == "close") {
+                let _ = socket.close(None).await;
+                continue;
+            }
             let echoed = message.is_text() || message.is_binary();
             if echoed && socket.send(message).await.is_err() {
                 return;
