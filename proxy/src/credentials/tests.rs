@@ -159,3 +159,33 @@ fn each_place_tells_what_is_in_use_and_what_was_refused() {
         (true, Some("absent"))
     );
 }
+
+#[test]
+fn a_certificate_that_loses_a_demanded_name_is_refused_and_the_one_in_use_stays() {
+    let fixture = Fixture::new();
+    let place = fixture.path("demanding");
+    let issue = |name: &str| {
+        fixture
+            .ca
+            .server(&[name])
+            .unwrap()
+            .write_to(&place)
+            .unwrap()
+    };
+    let options = Options {
+        server: vec![(place.clone(), vec!["*.dicom.example".to_owned()])],
+        identity: fixture.path("client"),
+        trust: fixture.path("trust"),
+    };
+    let credentials = Credentials::new(options, Arc::clone(&fixture.metrics)).unwrap();
+    issue("*.dicom.example");
+    assert!(credentials.refresh(fixture.at(0)).is_empty());
+    issue("*.fhir.example");
+    let rejected = credentials.refresh(fixture.at(10));
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(rejected[0].why.label(), "names_missing");
+    let host = HostName::parse("a.dicom.example").unwrap();
+    assert!(credentials.server().select(&host).is_some());
+    let refusals = "postern_credential_refusals_total{reason=\"names_missing\",use=\"server\"} 1";
+    assert!(fixture.metrics.render().unwrap().contains(refusals));
+}
