@@ -1,7 +1,28 @@
 //! The admin listener: what an operator sees and may do, over plain HTTP on the loopback.
 //!
-//! Promises that nobody who can reach it makes it hold much: connections, request heads and lifetimes are bounded.
-//! Never shows a key.
+//! | page | what |
+//! |---|---|
+//! | `/` | the state in one page, for people |
+//! | `/metrics` | for Prometheus |
+//! | `/certs` | every certificate in use, and what was refused |
+//! | `/config` | the configuration in force |
+//! | `/routes/explain?link_id=&sni=&host=` | what would happen to a request, and why |
+//! | `/connections` | the open connections |
+//! | `/drain` | how far the drain is; `POST` begins it and leaves the process running |
+//! | `/log-level` | the operational log's level; `PUT` changes it |
+//!
+//! Promises that nobody who can reach it makes it hold much: connections, request heads, bodies and lifetimes are
+//! bounded. A page in an operator's browser can change nothing: what a script sends names its origin, and that is
+//! refused. Never shows a key.
+
+mod answer;
+mod certificates;
+mod connections;
+mod effective;
+mod explain;
+mod page;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -9,31 +30,76 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::header::{ALLOW, HeaderValue, ORIGIN};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::config::Config;
+use crate::config::{Config, LogLevel};
+use crate::connection::accept::Seats;
+use crate::connection::authorize::Authorizer;
+use crate::connection::http::Connection;
+use crate::connection::registry::Registry;
+use crate::credentials::Credentials;
 use crate::metrics::{self, Metrics};
-use crate::telemetry::LevelHandle;
+use crate::readiness::Readiness;
+use crate::server::{Drain, Phase};
+use crate::telemetry::Telemetry;
+use crate::upstream::Clusters;
+use answer::{html, json, text};
+
+/// What the admin listener shows and changes. It shows the whole process, so unlike a stage it is given all of it.
+pub struct Sources {
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Whether this process is ready, and what it waits for.
+    pub readiness: Arc<Readiness>,
+    /// Certificates.
+    pub credentials: Arc<Credentials>,
+    /// Who may reach what.
+    pub authorizer: Arc<Authorizer>,
+    /// The ingress.
+    pub clusters: Arc<Clusters>,
+    /// Connections that speak HTTP.
+    pub registry: Arc<Registry<Connection>>,
+    /// Connections of every kind.
+    pub seats: Arc<Seats>,
+    /// The drain of this process.
+    pub drain: Arc<Drain>,
+    /// The operational log.
+    pub telemetry: Telemetry,
+}
 
 /// Answers operators.
 pub struct Admin {
-    metrics: Arc<Metrics>,
+    sources: Sources,
+    config: String,
     seats: Semaphore,
 }
 
+/// How far the drain is, and what is left.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Progress {
+    phase: Phase,
+    #[serde(rename = "connections_open")]
+    connections: usize,
+    requests_in_flight: i64,
+}
+
+type Answer = Response<Full<Bytes>>;
+
 impl Admin {
-    /// Answers by these parts.
-    pub fn new(_config: &Config, metrics: Arc<Metrics>, _level: LevelHandle) -> Self {
+    /// Answers by these parts, under this configuration.
+    pub fn new(config: &Config, sources: Sources) -> Self {
         Self {
-            metrics,
+            sources,
+            config: effective::print(config),
             seats: Semaphore::new(CONNECTIONS_MAX),
         }
     }
@@ -43,89 +109,159 @@ impl Admin {
         let Ok(_seat) = self.seats.try_acquire() else {
             return;
         };
-        let service = service_fn(|request: Request<Incoming>| {
-            let response = self.answer(request.method(), request.uri().path());
-            async move { Ok::<_, Infallible>(response) }
+        let service = service_fn(|request: Request<Incoming>| async move {
+            Ok::<_, Infallible>(self.answer(request).await)
         });
         let mut served = pin!(
             hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(IDLE_TIMEOUT)
-                .max_buf_size(BUFFER_BYTES)
+                .max_buf_size(HEAD_BYTES_MAX)
                 .serve_connection(TokioIo::new(io), service)
         );
         if timeout(AGE_MAX, served.as_mut()).await.is_err() {
             served.as_mut().graceful_shutdown();
+            // Whoever does not read the last answer in time does not get it.
             let _ = timeout(LAST_ANSWER_TIMEOUT, served).await;
         }
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        match (path, method) {
-            ("/metrics", &Method::GET | &Method::HEAD) => match self.metrics.render() {
-                Ok(text) => respond(StatusCode::OK, metrics::CONTENT_TYPE, text),
-                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-            },
-            ("/metrics", _) => {
-                let mut response = text(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "method not allowed\n".into(),
-                );
-                response
-                    .headers_mut()
-                    .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-                response
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        let Some(allowed) = allowed(path) else {
+            return text(StatusCode::NOT_FOUND, "not found; / lists what there is\n");
+        };
+        if !allowed.split(", ").any(|method| parts.method == *method) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+            let allow = HeaderValue::from_static(allowed);
+            response.headers_mut().insert(ALLOW, allow);
+            return response;
+        }
+        if !parts.method.is_safe() && parts.headers.contains_key(ORIGIN) {
+            let why = "changes are not taken from a web page: send the request without an Origin\n";
+            return text(StatusCode::FORBIDDEN, why);
+        }
+        match (path, &parts.method) {
+            ("/metrics", _) => self.metrics(),
+            ("/certs", _) => json(
+                StatusCode::OK,
+                &certificates::list(&self.sources.credentials),
+            ),
+            ("/config", _) => text(StatusCode::OK, self.config.clone()),
+            ("/routes/explain", _) => self.explain(parts.uri.query().unwrap_or("")).await,
+            ("/connections", _) => self.connections(),
+            ("/drain", &Method::POST) => {
+                self.sources.drain.begin();
+                json(StatusCode::ACCEPTED, &self.progress())
             }
-            _ => text(StatusCode::NOT_FOUND, "not found\n".into()),
+            ("/drain", _) => json(StatusCode::OK, &self.progress()),
+            ("/log-level", &Method::PUT) => self.set_log_level(body).await,
+            ("/log-level", _) => self.log_level(),
+            _ => html(&page::Page::of(&self.sources, self.progress()).to_string()),
+        }
+    }
+
+    fn metrics(&self) -> Answer {
+        let Sources {
+            metrics,
+            authorizer,
+            telemetry,
+            ..
+        } = &self.sources;
+        metrics.route_cache(&authorizer.cache().stats());
+        metrics.accept_errors(&telemetry.accept_errors);
+        match metrics.render() {
+            Ok(page) => answer::respond(StatusCode::OK, metrics::CONTENT_TYPE, page),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+
+    async fn explain(&self, query: &str) -> Answer {
+        let question = match explain::Question::parse(query) {
+            Ok(question) => question,
+            Err(mistake) => return text(StatusCode::BAD_REQUEST, format!("{mistake}\n")),
+        };
+        let explanation = crate::explain::decide(
+            &self.sources.authorizer,
+            &self.sources.credentials,
+            question.link_id,
+            &question.sni,
+            &question.host,
+        );
+        json(StatusCode::OK, &explanation.await)
+    }
+
+    fn connections(&self) -> Answer {
+        let oldest = self.sources.registry.oldest(connections::LISTED_MAX);
+        json(
+            StatusCode::OK,
+            &connections::Listing {
+                progress: self.progress(),
+                draining: self.sources.readiness.is_draining(),
+                listed: oldest.len(),
+                connections: oldest.iter().map(|one| connections::Row::of(one)).collect(),
+            },
+        )
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            phase: self.sources.drain.phase(),
+            connections: self.sources.seats.taken(),
+            requests_in_flight: self.sources.metrics.requests_in_flight(),
+        }
+    }
+
+    fn log_level(&self) -> Answer {
+        match self.sources.telemetry.level.level() {
+            Ok(level) => text(StatusCode::OK, format!("{level}\n")),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+
+    async fn set_log_level(&self, body: Incoming) -> Answer {
+        let body = Limited::new(body, LEVEL_BYTES_MAX).collect();
+        let word = match timeout(BODY_TIMEOUT, body).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            // Too long, which is no level either, or the peer is gone.
+            Ok(Err(_)) => Bytes::new(),
+            Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the body did not come\n"),
+        };
+        let level = std::str::from_utf8(&word).map_or("", str::trim);
+        let level = match level.parse::<LogLevel>() {
+            Ok(level) => level,
+            Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        };
+        match self.sources.telemetry.level.set_level(level) {
+            Ok(()) => {
+                tracing::warn!(level = level.label(), "log level changed");
+                text(StatusCode::OK, format!("{level}\n"))
+            }
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     }
 }
 
-fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    respond(status, "text/plain; charset=utf-8", body)
+/// The methods of a page, as `Allow` lists them.
+fn allowed(path: &str) -> Option<&'static str> {
+    Some(match path {
+        "/" | "/metrics" | "/certs" | "/config" | "/routes/explain" | "/connections" => "GET, HEAD",
+        "/drain" => "GET, HEAD, POST",
+        "/log-level" => "GET, HEAD, PUT",
+        _ => return None,
+    })
 }
 
-fn respond(status: StatusCode, media_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-// Limit: a scraper, a sidecar and a few people; each may hold a page of about 100 KiB.
+// Limit: a scraper, a sidecar and a few people; each may hold one page of about 500 KiB.
 const CONNECTIONS_MAX: usize = 64;
 // Limit: an operator's request is one line and what a browser adds.
-const BUFFER_BYTES: usize = 32 * 1024;
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+// Limit: a level is one word.
+const LEVEL_BYTES_MAX: usize = 64;
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 // Limit: scrapers come at least once a minute and keep their connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 // Limit: a peer that reads nothing holds its seat no longer than this.
 const AGE_MAX: Duration = Duration::from_mins(10);
 const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::access_log::AccessLog;
-    use crate::config::Mode;
-
-    #[test]
-    fn metrics_are_served_in_the_text_format() {
-        let metrics = Metrics::new(Mode::Enforce, AccessLog::off()).unwrap();
-        let admin = Admin {
-            metrics: Arc::new(metrics),
-            seats: Semaphore::new(1),
-        };
-        let response = admin.answer(&Method::GET, "/metrics");
-        assert_eq!(response.status(), 200);
-        assert_eq!(
-            response.headers()[CONTENT_TYPE],
-            "text/plain; version=0.0.4"
-        );
-        let refused = admin.answer(&Method::POST, "/metrics");
-        assert_eq!(refused.status(), 405);
-        assert_eq!(refused.headers()[ALLOW], "GET, HEAD");
-        assert_eq!(admin.answer(&Method::GET, "/nothing").status(), 404);
-    }
-}

@@ -27,8 +27,8 @@ use crate::upstream::Protocol;
 /// Where credentials are published.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Server certificates, in order of preference.
-    pub server: Vec<PathBuf>,
+    /// Server certificates, in order of preference, each with the names it must cover.
+    pub server: Vec<(PathBuf, Vec<String>)>,
     /// Our client certificate.
     pub identity: PathBuf,
     /// The internal CA.
@@ -56,6 +56,22 @@ struct Source {
     path: PathBuf,
     watch: Watch,
     bundle: Option<Arc<Bundle>>,
+    generation: u64,
+}
+
+/// One place of credentials, as it stands.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// What they are used as.
+    pub used_as: CredentialUse,
+    /// Where they are read.
+    pub path: PathBuf,
+    /// How many sets were taken into use from here since this process started.
+    pub generation: u64,
+    /// The set in use.
+    pub bundle: Option<Arc<Bundle>>,
+    /// Why what is there now is not in use, if it is not.
+    pub refused: Option<Arc<Refused>>,
 }
 
 /// The certificates towards clients.
@@ -101,6 +117,7 @@ impl Credentials {
             watch: Watch::new(Location::new(&path), expectations),
             path,
             bundle: None,
+            generation: 0,
         };
         let server = options.server.into_iter();
         Ok(Self {
@@ -110,7 +127,7 @@ impl Credentials {
             tickets: aws_lc_rs::Ticketer::new().map_err(SetupError)?,
             watched: Mutex::new(Watched {
                 server: server
-                    .map(|path| source(path, Expectations::server()))
+                    .map(|(path, names)| source(path, Expectations::server().covering(names)))
                     .collect(),
                 identity: source(options.identity, Expectations::client()),
                 trust: source(options.trust, Expectations::trust()),
@@ -134,12 +151,7 @@ impl Credentials {
     pub fn complete(&self, now: UnixTime) -> bool {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        watched.sources().all(|source| {
-            source
-                .bundle
-                .as_ref()
-                .is_some_and(|bundle| now <= bundle.usable_until())
-        })
+        watched.sources().all(|source| source.is_usable(now))
     }
 
     /// Whether one certificate of ours covers both hosts, so that a client may try both on one connection
@@ -160,6 +172,7 @@ impl Credentials {
             server_changed |=
                 source.check(CredentialUse::Server, now, &self.metrics, &mut rejected);
         }
+        self.tell(CredentialUse::Server, &watched.server, now);
         if server_changed {
             self.server
                 .store(Arc::new(self.server_set(&watched.server)));
@@ -168,6 +181,8 @@ impl Credentials {
         let mut changed = identity.check(CredentialUse::Client, now, &self.metrics, &mut rejected);
         let trust = &mut watched.trust;
         changed |= trust.check(CredentialUse::Trust, now, &self.metrics, &mut rejected);
+        self.tell(CredentialUse::Client, [&watched.identity], now);
+        self.tell(CredentialUse::Trust, [&watched.trust], now);
         if changed {
             let generation = watched.generation + 1;
             if let Some(client) = self.client_set(&watched, generation) {
@@ -179,12 +194,33 @@ impl Credentials {
         rejected
     }
 
+    /// The metrics of one use: the earliest end wins, and a look is a success only if nothing is amiss.
+    fn tell<'a>(
+        &self,
+        used_as: CredentialUse,
+        sources: impl IntoIterator<Item = &'a Source> + Clone,
+        now: UnixTime,
+    ) {
+        let in_use = sources
+            .clone()
+            .into_iter()
+            .filter_map(|source| source.bundle.as_ref());
+        if let Some(end) = in_use.map(|bundle| bundle.usable_until()).min() {
+            self.metrics.credential_not_after(used_as, end);
+        }
+        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let mut all = sources.into_iter();
+        if all.all(|source| source.is_usable(seconds) && source.watch.refusal().is_none()) {
+            self.metrics.credential_good(used_as, now.as_secs());
+        }
+    }
+
     fn server_set(&self, sources: &[Source]) -> ServerCredentials {
         let mut set = ServerCredentials::default();
         for bundle in sources.iter().filter_map(|source| source.bundle.as_ref()) {
             let Some(tls) = bundle
                 .certified_key()
-                .and_then(|key| self.server_config(key))
+                .and_then(|key| self.server_config(&key))
             else {
                 continue;
             };
@@ -203,12 +239,12 @@ impl Credentials {
         set
     }
 
-    fn server_config(&self, key: Arc<CertifiedKey>) -> Option<Arc<ServerConfig>> {
+    fn server_config(&self, key: &CertifiedKey) -> Option<Arc<ServerConfig>> {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .ok()?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from((*key).clone())));
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(key.clone())));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = Arc::clone(&self.tickets);
         // One ticket per handshake is enough for a client that reconnects; a second one costs an encryption.
@@ -238,22 +274,18 @@ impl Credentials {
         })
     }
 
-    /// The proven bundles in use, with where each was read and what it is used for.
-    pub fn in_use(&self) -> Vec<(CredentialUse, PathBuf, Arc<Bundle>)> {
+    /// Every place that is configured, with what is in use from it.
+    pub fn places(&self) -> Vec<Place> {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = |kind, source: &Source| {
-            source
-                .bundle
-                .as_ref()
-                .map(|bundle| (kind, source.path.clone(), Arc::clone(bundle)))
-        };
-        watched
+        let server = watched
             .server
             .iter()
-            .filter_map(|source| entry(CredentialUse::Server, source))
-            .chain(entry(CredentialUse::Client, &watched.identity))
-            .chain(entry(CredentialUse::Trust, &watched.trust))
-            .collect()
+            .map(|source| source.place(CredentialUse::Server));
+        let rest = [
+            watched.identity.place(CredentialUse::Client),
+            watched.trust.place(CredentialUse::Trust),
+        ];
+        server.chain(rest).collect()
     }
 }
 
@@ -264,6 +296,23 @@ impl Watched {
 }
 
 impl Source {
+    /// Whether a set from here is in use that has not expired at `now`, in seconds since 1970.
+    fn is_usable(&self, now: i64) -> bool {
+        self.bundle
+            .as_ref()
+            .is_some_and(|bundle| now <= bundle.usable_until())
+    }
+
+    fn place(&self, used_as: CredentialUse) -> Place {
+        Place {
+            used_as,
+            path: self.path.clone(),
+            generation: self.generation,
+            bundle: self.bundle.clone(),
+            refused: self.watch.refusal().cloned(),
+        }
+    }
+
     /// Whether a new set was taken.
     fn check(
         &mut self,
@@ -275,7 +324,7 @@ impl Source {
         match self.watch.check(now) {
             Change::Unchanged => false,
             Change::Proven(bundle) => {
-                metrics.credential_proven(used_as, bundle.usable_until(), now.as_secs());
+                self.generation += 1;
                 tracing::info!(
                     path = %self.path.display(), used_as = used_as.label(),
                     subject = %bundle.facts().subject, serial = %bundle.facts().serial,
@@ -340,3 +389,6 @@ impl ClientCredentials {
 
 // Limit: sessions to resume towards the ingress: one server name a cluster, a few tickets each.
 const SESSIONS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests;

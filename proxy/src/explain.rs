@@ -71,7 +71,7 @@ pub async fn decide(
             stage,
             passed,
             finding,
-        })
+        });
     };
     if credentials.server().select(sni).is_none() {
         step(

@@ -100,7 +100,7 @@ fn main() -> ExitCode {
 }
 
 fn run(file: &File) -> Result<(), Failure> {
-    postern::server::run(load(file)?).map_err(|error| Failure::Running(whole(&error)))
+    postern::server::run(&load(file)?).map_err(|error| Failure::Running(whole(&error)))
 }
 
 fn check(file: &File) -> Result<(), Failure> {

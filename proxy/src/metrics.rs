@@ -13,7 +13,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
@@ -27,13 +27,14 @@ use self::process::Process;
 use crate::access_log::AccessLog;
 use crate::config::Mode;
 use crate::outcome::{Blame, Ending, Refusal};
+use crate::routing::RouteCacheStats;
+use crate::telemetry::AcceptErrors;
 
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
     ready: IntGauge,
     draining: IntGauge,
-    accept_errors: IntCounter,
     connections_open: IntGauge,
     connections_accepted: IntCounter,
     connections: ByReason<(&'static str, Blame)>,
@@ -68,6 +69,7 @@ struct Sampled {
     access_log: AccessLog,
     dropped: IntCounter,
     write_errors: IntCounter,
+    accept_errors: IntCounter,
     process: Process,
 }
 
@@ -109,7 +111,6 @@ impl Metrics {
         Ok(Self {
             ready: maker.gauge("postern_ready")?,
             draining: maker.gauge("postern_draining")?,
-            accept_errors: maker.counter("postern_accept_errors_total")?,
             connections_open: maker.gauge("postern_connections_open")?,
             connections_accepted: maker.counter("postern_connections_accepted_total")?,
             connections: ByReason::new(all_endings(), |(ending, blame)| {
@@ -147,11 +148,12 @@ impl Metrics {
 
     /// Everything, in the Prometheus text format (version 0.0.4).
     pub fn render(&self) -> Result<String, MetricsError> {
-        self.sampled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .sample();
+        self.sampled().sample();
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
+    }
+
+    fn sampled(&self) -> MutexGuard<'_, Sampled> {
+        self.sampled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The probes are told that this process is ready, or is not.
@@ -162,11 +164,6 @@ impl Metrics {
     /// The drain has begun.
     pub fn draining(&self) {
         self.draining.set(1);
-    }
-
-    /// A connection could not be accepted.
-    pub fn accept_failed(&self) {
-        self.accept_errors.inc();
     }
 
     /// A client connection was accepted. Each is followed by one [`Metrics::connection_ended`].
@@ -288,15 +285,28 @@ impl Metrics {
         self.upstream_duration.observe(duration.as_secs_f64());
     }
 
-    /// A lookup was answered.
-    pub fn route_lookup(&self, outcome: LookupOutcome) {
-        self.route_lookups.at(outcome).inc();
-    }
-
-    /// So many answers are cached.
-    pub fn route_cache_entries(&self, entries: u64) {
+    /// What the route cache has counted by itself so far, read when metrics are asked for.
+    pub fn route_cache(&self, stats: &RouteCacheStats) {
+        // One at a time, so that no two add the same difference.
+        let _one = self.sampled();
+        for (outcome, total) in [
+            (LookupOutcome::Hit, stats.hits),
+            (LookupOutcome::Stale, stats.stale),
+            (LookupOutcome::Miss, stats.misses),
+            (LookupOutcome::Negative, stats.negative_hits),
+            (LookupOutcome::Error, stats.errors),
+            (LookupOutcome::Coalesced, stats.coalesced),
+        ] {
+            raise(self.route_lookups.at(outcome), total);
+        }
+        let entries = stats.entries.saturating_add(stats.negative_entries);
         self.route_cache_entries
             .set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// What the operational log has heard of connections that could not be accepted, read when metrics are asked for.
+    pub fn accept_errors(&self, errors: &AcceptErrors) {
+        raise(&self.sampled().accept_errors, errors.total());
     }
 
     /// Changed routes are in use; they are version `generation`.
@@ -311,9 +321,13 @@ impl Metrics {
         self.routes_reload.at(ReloadOutcome::Refused).inc();
     }
 
-    /// New credentials are good and in use. `not_after` and `now` are in seconds since 1970.
-    pub fn credential_proven(&self, of: CredentialUse, not_after: i64, now: u64) {
+    /// The first of the credentials in use for this ceases to be good at `not_after`, in seconds since 1970.
+    pub fn credential_not_after(&self, of: CredentialUse, not_after: i64) {
         self.credential_not_after.at(of).set(not_after);
+    }
+
+    /// At `now`, in seconds since 1970, all credentials for this were looked at and are good and in use.
+    pub fn credential_good(&self, of: CredentialUse, now: u64) {
         self.credential_last_success
             .at(of)
             .set(i64::try_from(now).unwrap_or(i64::MAX));
@@ -356,18 +370,19 @@ impl Sampled {
             access_log,
             dropped: maker.counter("postern_access_log_dropped_total")?,
             write_errors: maker.counter("postern_access_log_write_errors_total")?,
+            accept_errors: maker.counter("postern_accept_errors_total")?,
             process: Process::new(maker)?,
         })
     }
 
     fn sample(&self) {
-        self.dropped
-            .inc_by(self.access_log.dropped().saturating_sub(self.dropped.get()));
-        self.write_errors.inc_by(
-            self.access_log
-                .write_errors()
-                .saturating_sub(self.write_errors.get()),
-        );
+        raise(&self.dropped, self.access_log.dropped());
+        raise(&self.write_errors, self.access_log.write_errors());
         self.process.sample();
     }
+}
+
+/// Brings a counter up to what was counted elsewhere.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }

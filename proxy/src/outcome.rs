@@ -80,11 +80,11 @@ pub enum Refusal {
     /// A well-formed PROXY header from a client carries no link id.
     LinkIdMissing,
     // client_hello
-    /// The bytes after the header are not a TLS ClientHello.
+    /// The bytes after the header are not a TLS `ClientHello`.
     ClientHelloMalformed,
-    /// The ClientHello names no server.
+    /// The `ClientHello` names no server.
     SniMissing,
-    /// We hold no certificate for the name in the ClientHello.
+    /// We hold no certificate for the name in the `ClientHello`.
     SniUnknown,
     // authorize
     /// No account knows this link for this host.

@@ -192,6 +192,11 @@ impl Tls {
         })
     }
 
+    /// What a handshake starts from, for one that differs; tickets are shared with it.
+    pub fn config(&self) -> ClientConfig {
+        ClientConfig::clone(&self.config)
+    }
+
     /// A TLS handshake for `sni` that offers one protocol. Without `sni` the extension is left out and the
     /// certificate is checked for `localhost`, which none of ours is valid for.
     pub async fn handshake(

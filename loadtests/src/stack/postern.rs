@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -13,11 +13,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::child::READY_TIMEOUT;
-use super::client::{ClientError, Connection};
+use super::client::{Answer, ClientError, Connection};
 use super::credentials::Credentials;
 use super::metrics::Metrics;
 use super::{
-    Child, JsonLines, StackError, accounts, binary, free_address, make_folder, write_file,
+    Child, Deadline, JsonLines, StackError, accounts, binary, free_address, make_folder, write_file,
 };
 
 /// From here, the data listener accepts clients.
@@ -154,6 +154,36 @@ impl Postern {
         &mut self.child
     }
 
+    /// Sends a signal, such as SIGTERM to drain.
+    pub fn signal(&self, signal: Signal) -> Result<(), StackError> {
+        self.child
+            .signal(signal)
+            .map_err(|source| StackError::Signal {
+                name: self.child.name().to_owned(),
+                source,
+            })
+    }
+
+    /// Waits until the process has ended, and tells how.
+    pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus, StackError> {
+        self.child.wait_for_exit(limit).await
+    }
+
+    /// How much memory it has had resident at most so far, in bytes.
+    pub fn resident_peak(&self) -> Result<u64, StackError> {
+        let path = PathBuf::from(format!("/proc/{}/status", self.child.pid()));
+        let status = std::fs::read_to_string(&path).map_err(|source| StackError::File {
+            action: "read",
+            path,
+            source,
+        })?;
+        let peak = status.lines().find_map(|line| {
+            let kilobytes = line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?;
+            kilobytes.trim().parse::<u64>().ok()
+        });
+        Ok(peak.unwrap_or(u64::MAX / 1024) * 1024)
+    }
+
     /// How long it took to become ready.
     pub fn ready_after(&self) -> Duration {
         self.ready_after
@@ -178,6 +208,25 @@ impl Postern {
         self.access_log.wait_for(awaited, matches).await
     }
 
+    /// The operational log so far.
+    pub fn operational_log(&self) -> JsonLines {
+        JsonLines::new("postern", self.child.stderr())
+    }
+
+    /// Waits for a line of the operational log whose message begins with `message`.
+    pub async fn said(&self, message: &str) -> Result<Value, StackError> {
+        let begins = |line: &Value| {
+            let said = line["message"].as_str();
+            said.is_some_and(|said| said.starts_with(message))
+        };
+        self.operational_log().wait_for(message, begins).await
+    }
+
+    /// What the probe listener answers now.
+    pub async fn probe_answer(&self, path: &str) -> Result<Answer, ClientError> {
+        Connection::plain(self.probe).await?.get(path).await
+    }
+
     /// Replaces the route file by one rename, as a careful operator does.
     pub fn write_routes(&self, routes: &str) -> Result<(), StackError> {
         let new = self.routes.with_extension("new");
@@ -193,6 +242,26 @@ impl Postern {
     pub async fn metrics(&self) -> Result<Metrics, ClientError> {
         let answer = Connection::plain(self.admin).await?.get("/metrics").await?;
         Ok(Metrics::parse(&answer.text()))
+    }
+
+    /// Waits until the samples of `name` with these labels sum up to `value` at least.
+    pub async fn counted(
+        &self,
+        name: &str,
+        labels: &[(&str, &str)],
+        value: f64,
+    ) -> Result<(), StackError> {
+        let reached = async || {
+            let metrics = self.metrics().await.ok()?;
+            (metrics.sum(name, labels) >= value).then_some(())
+        };
+        let reached = Deadline::after(READY_TIMEOUT).poll(reached).await;
+        reached.ok_or_else(|| StackError::Late {
+            name: self.child.name().to_owned(),
+            limit: READY_TIMEOUT,
+            awaited: format!("{name}{labels:?} of {value}"),
+            log: self.child.tail(),
+        })
     }
 
     /// What `postern explain` says, and whether it could say anything.
@@ -264,7 +333,7 @@ listen = "{probe}"
 listen = "{admin}"
 
 [tls]
-certificates = ["{private}"]
+certificates = [{{ path = "{private}", names = ["*.dicom.example"] }}]
 
 [routes]
 file = "routes.toml"

@@ -1,4 +1,4 @@
-//! The TLS ClientHello: which name the client came for.
+//! The TLS `ClientHello`: which name the client came for.
 //!
 //! Reads the hello and judges it before any key operation. A connection that names no server, or one we
 //! hold no certificate for, gets the alert `unrecognized_name` (RFC 6066 section 3) and nothing else.

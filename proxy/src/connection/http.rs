@@ -1,6 +1,6 @@
 //! HTTP on a secured connection: hyper's HTTP/1.1 or HTTP/2 server, and everything that may end it.
 //!
-//! One future drives the connection; beside it, [`Signals`] listens for the reasons to end: drain, a change
+//! One future drives the connection; beside it, `signals` listens for the reasons to end: drain, a change
 //! of routes, a request that asked for the end, silence. All of them end a connection gently first (HTTP/2
 //! GOAWAY, HTTP/1.1 `Connection: close`), so that requests in flight finish. A connection that was upgraded is
 //! listened for just the same, until its tunnel ends.
@@ -28,6 +28,7 @@ use crate::connection::authorize::Standing;
 use crate::connection::framing::{Framing, Tap};
 use crate::connection::gate::Gate;
 use crate::connection::handshake::Secured;
+use crate::connection::registry::{Entry, Registry};
 use crate::connection::signals::{End, Signals};
 use crate::outcome::{Ending, Refusal};
 use crate::request;
@@ -62,7 +63,9 @@ pub struct Connection {
     pub client: SocketAddr,
     /// The TCP peer.
     pub source: SocketAddr,
-    /// The name in the ClientHello.
+    /// When it was accepted.
+    pub opened: Instant,
+    /// The name in the `ClientHello`.
     pub sni: HostName,
     /// Whether it speaks HTTP/2.
     pub http2: bool,
@@ -88,24 +91,28 @@ pub struct Connection {
     closing: Notify,
     tunnel: Mutex<Option<Tunnel>>,
     _seat: Seat,
+    _entry: Entry<Self>,
 }
 
 impl Connection {
     fn new(
         secured: Secured,
         born_draining: bool,
+        registry: &Arc<Registry<Self>>,
     ) -> (
-        Self,
+        Arc<Self>,
         tokio_rustls::server::TlsStream<crate::connection::client_hello::ClientIo>,
     ) {
         let http2 = secured.is_http2();
-        let connection = Self {
+        let (tls_version, resumed) = (secured.tls_version(), secured.resumed());
+        let connection = registry.enter(|entry| Self {
             link_id: secured.link_id,
             client: secured.client,
             source: secured.source,
+            opened: secured.opened,
             http2,
-            tls_version: secured.tls_version(),
-            resumed: secured.resumed(),
+            tls_version,
+            resumed,
             authorize: secured.authorize,
             framing: (!http2).then(Arc::default),
             link_id_header: HeaderValue::from(secured.link_id.get()),
@@ -118,7 +125,8 @@ impl Connection {
             closing: Notify::new(),
             tunnel: Mutex::default(),
             _seat: secured.seat,
-        };
+            _entry: entry,
+        });
         (connection, secured.stream)
     }
 
@@ -158,6 +166,7 @@ pub struct Activity {
     since: Instant,
     last_micros: AtomicU64,
     in_flight: AtomicU32,
+    served: AtomicU64,
     tunnels: AtomicU32,
 }
 
@@ -167,6 +176,7 @@ impl Activity {
             since: Instant::now(),
             last_micros: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
+            served: AtomicU64::new(0),
             tunnels: AtomicU32::new(0),
         }
     }
@@ -187,7 +197,18 @@ impl Activity {
     /// A request is over.
     pub fn end(&self, now: Instant) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.served.fetch_add(1, Ordering::Relaxed);
         self.touch(now);
+    }
+
+    /// Requests in progress.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Requests that are over.
+    pub fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
     }
 
     /// A request became a tunnel.
@@ -224,8 +245,7 @@ pub async fn serve(
     mut drain: watch::Receiver<bool>,
 ) -> Ending {
     let draining = *drain.borrow_and_update();
-    let (connection, stream) = Connection::new(secured, draining);
-    let connection = Arc::new(connection);
+    let (connection, stream) = Connection::new(secured, draining, &own.registry);
     let service = service_fn({
         let (requests, connection) = (Arc::clone(&own.requests), Arc::clone(&connection));
         move |request| {
@@ -234,35 +254,32 @@ pub async fn serve(
         }
     });
     let options = own.options.http;
-    match connection.framing.clone() {
-        Some(framing) => {
-            let io = TokioIo::new(Tap::new(stream, framing));
-            let served = hyper::server::conn::http1::Builder::new()
-                .half_close(false)
-                .header_read_timeout(None)
-                .max_headers(options.headers_max)
-                .max_header_size(options.head_bytes_max)
-                .max_buf_size(options.head_bytes_max.max(HTTP1_BUFFER_BYTES))
-                .serve_connection(io, service)
-                .with_upgrades();
-            let served = Upgradable {
-                served: pin!(served),
-                connection: &connection,
-                tunnel: None,
-            };
-            drive(own, &connection, pin!(served), drain).await
-        }
-        None => {
-            let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .max_concurrent_streams(options.streams_max)
-                .max_header_list_size(u32::try_from(options.head_bytes_max).unwrap_or(u32::MAX))
-                .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-                .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-                .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
-                .enable_connect_protocol()
-                .serve_connection(TokioIo::new(stream), service);
-            drive(own, &connection, pin!(served), drain).await
-        }
+    if let Some(framing) = connection.framing.clone() {
+        let io = TokioIo::new(Tap::new(stream, framing));
+        let served = hyper::server::conn::http1::Builder::new()
+            .half_close(false)
+            .header_read_timeout(None)
+            .max_headers(options.headers_max)
+            .max_header_size(options.head_bytes_max)
+            .max_buf_size(options.head_bytes_max.max(HTTP1_BUFFER_BYTES))
+            .serve_connection(io, service)
+            .with_upgrades();
+        let served = Upgradable {
+            served: pin!(served),
+            connection: &connection,
+            tunnel: None,
+        };
+        drive(own, &connection, pin!(served), drain).await
+    } else {
+        let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .max_concurrent_streams(options.streams_max)
+            .max_header_list_size(u32::try_from(options.head_bytes_max).unwrap_or(u32::MAX))
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+            .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
+            .enable_connect_protocol()
+            .serve_connection(TokioIo::new(stream), service);
+        drive(own, &connection, pin!(served), drain).await
     }
 }
 
@@ -397,7 +414,7 @@ fn broke_http2(error: &hyper::Error) -> bool {
     let h2 = error
         .source()
         .and_then(|source| source.downcast_ref::<h2::Error>());
-    h2.is_some_and(|error| error.is_library())
+    h2.is_some_and(h2::Error::is_library)
 }
 
 fn ending(result: hyper::Result<()>, reason: Option<Ending>) -> Ending {

@@ -1,4 +1,4 @@
-//! The path of a connection: accept → proxy_header → client_hello → authorize → handshake → http.
+//! The path of a connection: accept → `proxy_header` → `client_hello` → authorize → handshake → http.
 //!
 //! Each stage is a file, takes the value of the stage before, and gives the value of the stage after; only
 //! [`serve`] knows the order. Whatever way a connection ends, it ends here, with one [`Ending`], counted and
@@ -12,6 +12,7 @@ pub mod gate;
 pub mod handshake;
 pub mod http;
 pub mod proxy_header;
+pub mod registry;
 mod signals;
 
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ use crate::connection::accept::Accepted;
 use crate::connection::authorize::Authorizer;
 use crate::connection::client_hello::Greeted;
 use crate::connection::proxy_header::{Announced, Caller};
+use crate::connection::registry::Registry;
 use crate::credentials::Credentials;
 use crate::metrics::Metrics;
 use crate::outcome::{Answer, Ending, Refusal};
@@ -57,6 +59,8 @@ pub struct Connections {
     pub authorizer: Arc<Authorizer>,
     /// What handles requests.
     pub requests: Arc<Requests>,
+    /// The connections that are open.
+    pub registry: Arc<Registry<http::Connection>>,
     /// The answer to probes.
     pub health: Arc<Health>,
     /// Turns true when whatever is left of a drain is cut.

@@ -154,7 +154,7 @@ impl<'a> Signals<'a> {
 /// The guard that `wait_for` gives must not be held across an await.
 async fn turned_true(flag: &mut watch::Receiver<bool>) {
     if flag.wait_for(|set| *set).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -71,10 +71,10 @@ table! {
     Gauge     postern_routes_generation                         "Counts the versions of the routes that were loaded; 0 before the first."
     Counter   postern_routes_reload_total[outcome]              "Attempts to load changed routes."
 
-    Gauge     postern_credential_not_after_seconds[use]         "When the credentials that were taken into use last expire, in seconds since 1970."
+    Gauge     postern_credential_not_after_seconds[use]         "When the first of the credentials in use ceases to be good, in seconds since 1970."
     Gauge     postern_credential_generation                     "Counts the pairs of client certificate and trust that were taken into use towards the ingress; 0 before the first."
     Counter   postern_credential_refusals_total[use, reason]    "New credentials that were refused; the last good ones stay in use."
-    Gauge     postern_credential_last_success_seconds[use]      "When new credentials were last found good and taken into use, in seconds since 1970."
+    Gauge     postern_credential_last_success_seconds[use]      "When the credentials were last looked at and all of them were good and in use, in seconds since 1970."
 
     Counter   postern_access_log_dropped_total                  "Access-log lines that were not written."
     Counter   postern_access_log_write_errors_total             "Writes of the access log that failed."

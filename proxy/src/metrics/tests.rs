@@ -146,11 +146,14 @@ const COUNTED: &[(&str, f64)] = &[
         "postern_upstream_requests_total{protocol=\"h1\",reused=\"true\"}",
         1.0,
     ),
-    ("postern_route_lookups_total{outcome=\"coalesced\"}", 1.0),
     ("postern_credential_generation", 4.0),
     (
         "postern_credential_not_after_seconds{use=\"client\"}",
         1_800_000_000.0,
+    ),
+    (
+        "postern_credential_last_success_seconds{use=\"client\"}",
+        1_700_000_000.0,
     ),
     ("postern_mode{mode=\"audit\"}", 1.0),
     ("postern_mode{mode=\"enforce\"}", 0.0),
@@ -172,14 +175,48 @@ fn events_are_counted_under_their_labels() {
     metrics.upstream_opened();
     metrics.upstream_superseded();
     metrics.upstream_request(false, true);
-    metrics.route_lookup(LookupOutcome::Coalesced);
     metrics.would_refuse(Refusal::HostNotPermitted);
     metrics.credential_generation(4);
-    metrics.credential_proven(CredentialUse::Client, 1_800_000_000, 1_700_000_000);
+    metrics.credential_not_after(CredentialUse::Client, 1_800_000_000);
+    metrics.credential_good(CredentialUse::Client, 1_700_000_000);
     let text = metrics.render().unwrap();
     for (series, expected) in COUNTED {
         assert_eq!(value(&text, series), *expected, "{series}");
     }
+}
+
+#[test]
+#[expect(clippy::float_cmp, reason = "whole numbers")]
+fn what_is_counted_elsewhere_is_taken_over_once() {
+    let metrics = metrics();
+    let mut stats = RouteCacheStats {
+        hits: 5,
+        stale: 1,
+        negative_hits: 2,
+        misses: 3,
+        coalesced: 4,
+        errors: 6,
+        entries: 7,
+        negative_entries: 1,
+    };
+    metrics.route_cache(&stats);
+    metrics.route_cache(&stats);
+    stats.hits += 1;
+    stats.entries = 6;
+    metrics.route_cache(&stats);
+    let text = metrics.render().unwrap();
+    for (outcome, expected) in [
+        ("hit", 6.0),
+        ("stale", 1.0),
+        ("negative", 2.0),
+        ("miss", 3.0),
+        ("coalesced", 4.0),
+        ("error", 6.0),
+    ] {
+        let series = format!("postern_route_lookups_total{{outcome=\"{outcome}\"}}");
+        assert_eq!(value(&text, &series), expected, "{outcome}");
+    }
+    assert_eq!(value(&text, "postern_route_cache_entries"), 7.0);
 }
 
 #[test]

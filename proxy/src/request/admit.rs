@@ -60,7 +60,7 @@ pub async fn admit(
     well_framed(parts)?;
     let authority = authority?;
     if !permit.host().matches(authority.host.as_bytes()) {
-        return Err(other_host(requests, connection, authority.host).await);
+        return Err(Box::pin(other_host(requests, connection, authority.host)).await);
     }
     if permit.customer_key_lost() {
         return Err(Refusal::CustomerKey);

@@ -5,7 +5,7 @@
 //! of an answer. Its body must not have been read.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use http::header::HOST;
@@ -37,8 +37,11 @@ pub async fn forward(
     parts.extensions.clear();
     let limit = requests.options.response_timeout;
     let progress = body.clone();
-    let sending = send(requests, admitted, parts, body, &mut exchange);
-    match patiently(limit, &progress, sending).await {
+    let sent = {
+        let sending = pin!(send(requests, admitted, parts, body, &mut exchange));
+        patiently(limit, &progress, sending).await
+    };
+    match sent {
         Some(Ok((response, lease))) => Ok(answer(response, lease, exchange)),
         Some(Err(Failed::Refused(refusal))) => Err((refusal, exchange)),
         Some(Err(Failed::ClientBroke)) => Ok(respond::gone(exchange)),
@@ -51,9 +54,8 @@ pub async fn forward(
 async fn patiently<T>(
     limit: Duration,
     body: &RequestBody,
-    sending: impl Future<Output = T>,
+    mut sending: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
-    let mut sending = pin!(sending);
     let mut before = 0;
     loop {
         if let Ok(sent) = timeout(limit, sending.as_mut()).await {
@@ -97,13 +99,14 @@ async fn send(
             Some(Broken::Gone) => return Err(Failed::ClientBroke),
             None => {}
         }
-        way = match again(&error, attempt, reused, &parts, &body) {
-            Some(way) => way,
-            None => {
-                tracing::warn!(request_id = %exchange.id(), %cluster, %error, "the ingress broke before it answered");
-                return Err(Refusal::UpstreamBroke.into());
-            }
+        let Some(next) = again(&error, attempt, reused, &parts, &body) else {
+            tracing::warn!(
+                request_id = %exchange.id(), %cluster, %error,
+                "the ingress broke before it answered"
+            );
+            return Err(Refusal::UpstreamBroke.into());
         };
+        way = next;
         attempt += 1;
         tracing::debug!(request_id = %exchange.id(), %error, attempt, "the ingress broke, once more");
         requests.metrics.upstream_retried();

@@ -202,16 +202,13 @@ fn trace(headers: &mut HeaderMap, id: RequestId) {
     text[..3].copy_from_slice(b"00-");
     text[35] = b'-';
     text[52] = b'-';
-    match sent.filter(|sent| is_traceparent(sent)) {
-        Some(sent) => {
-            text[3..35].copy_from_slice(&sent[3..35]);
-            text[53..].copy_from_slice(&sent[53..55]);
-        }
-        None => {
-            hex(bytes, &mut text[3..35]);
-            text[53..].copy_from_slice(b"00");
-            headers.remove(TRACESTATE);
-        }
+    if let Some(sent) = sent.filter(|sent| is_traceparent(sent)) {
+        text[3..35].copy_from_slice(&sent[3..35]);
+        text[53..].copy_from_slice(&sent[53..55]);
+    } else {
+        hex(bytes, &mut text[3..35]);
+        text[53..].copy_from_slice(b"00");
+        headers.remove(TRACESTATE);
     }
     // Our own span: the second half of the request's id.
     hex(&bytes[8..], &mut text[36..52]);

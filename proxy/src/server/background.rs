@@ -91,7 +91,7 @@ pub fn watch_files(config: &Config, parts: &Parts) -> Result<(), ServerError> {
     )?;
     let routes = Arc::clone(&parts.files);
     every("routes", config.routes.reload_interval, move || {
-        routes.look_at_routes()
+        routes.look_at_routes();
     })
 }
 
@@ -149,6 +149,10 @@ impl Service for Background {
         tokio::join!(self.health.run(HEALTH_INTERVAL), self.tell_readiness());
     }
 
+    #[expect(
+        clippy::unnecessary_literal_bound,
+        reason = "the signature of the trait"
+    )]
     fn name(&self) -> &str {
         "background"
     }

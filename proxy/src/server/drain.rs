@@ -32,6 +32,18 @@ pub enum Phase {
     Drained,
 }
 
+impl Phase {
+    /// The word in answers.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Noticing => "noticing",
+            Self::Ending => "ending",
+            Self::Drained => "drained",
+        }
+    }
+}
+
 /// The drain of this process. Begins once.
 pub struct Drain {
     options: DrainOptions,

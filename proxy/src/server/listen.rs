@@ -29,7 +29,7 @@ use crate::probe::Health;
 use crate::server::ServerError;
 use crate::server::background::Background;
 use crate::server::parts::Parts;
-use crate::telemetry::LevelHandle;
+use crate::telemetry::Telemetry;
 
 /// Sockets that are bound and listening.
 pub struct Listeners {
@@ -96,7 +96,7 @@ fn listen(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 
 impl Listeners {
     /// The services on these sockets.
-    pub fn services(self, config: &Config, parts: &Parts, level: LevelHandle) -> Services {
+    pub fn services(self, config: &Config, parts: &Parts, telemetry: Telemetry) -> Services {
         let sources = Arc::new(parts.sources(config));
         let mut services: Vec<Box<dyn ServiceWithDependents>> = Vec::new();
         for worker in 0..self.workers {
@@ -123,8 +123,7 @@ impl Listeners {
         let mut probe = Listening::new(PROBE.into(), Probe(Arc::clone(&parts.health)));
         probe.add_listener(endpoint(PROBE.into()));
         services.push(self.always(probe, parts));
-        let admin = Admin::new(config, Arc::clone(&parts.metrics), level);
-        let mut admin = Listening::new(ADMIN.into(), admin);
+        let mut admin = Listening::new(ADMIN.into(), parts.admin(config, telemetry));
         admin.add_listener(endpoint(ADMIN.into()));
         services.push(self.always(admin, parts));
         services.push(Box::new(Background::new(parts)));

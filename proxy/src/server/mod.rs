@@ -97,19 +97,19 @@ pub fn explain(
 }
 
 /// Serves until told to stop, then drains.
-pub fn run(config: Config) -> Result<(), ServerError> {
-    let level = crate::telemetry::start(config.log.level)?;
-    let parts = Parts::live(&config)?;
+pub fn run(config: &Config) -> Result<(), ServerError> {
+    let telemetry = crate::telemetry::start(config.log.level)?;
+    let parts = Parts::live(config)?;
     parts.files.look();
-    let listeners = listen::bind(&config)?;
-    let server_parts = listeners.services(&config, &parts, level);
+    let listeners = listen::bind(config)?;
+    let server_parts = listeners.services(config, &parts, telemetry);
     parts.listening.set(true);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), mode = config.mode.label(), workers = server_parts.workers,
         data = %config.data.listen, probe = %config.probe.listen, admin = %config.admin.listen,
         "listening"
     );
-    background::watch_files(&config, &parts)?;
+    background::watch_files(config, &parts)?;
     let mut server = Server::new_with_opt_and_conf(None, pingora());
     server.add_services(server_parts.services);
     server.run(RunArgs {

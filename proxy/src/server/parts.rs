@@ -7,9 +7,12 @@ use postern_certs::UnixTime;
 use rustls::pki_types::ServerName;
 
 use crate::access_log::AccessLog;
+use crate::admin::{self, Admin};
 use crate::config::{Config, Mode as ConfiguredMode, RefuseBy, UpstreamProtocol};
 use crate::connection::accept::{Seats, TrustedSources};
 use crate::connection::authorize::{Authorizer, Mode};
+use crate::connection::http::Connection;
+use crate::connection::registry::Registry;
 use crate::connection::{self, Connections};
 use crate::credentials::{self, Credentials};
 use crate::metrics::Metrics;
@@ -21,6 +24,7 @@ use crate::routing::{ClusterName, RouteCache, RouteCacheOptions, RouteFile, Rout
 use crate::server::ServerError;
 use crate::server::background::Files;
 use crate::server::drain::Drain;
+use crate::telemetry::Telemetry;
 use crate::upstream::{self, Cluster, Clusters, Protocol, Upstream};
 
 /// What the whole process shares.
@@ -33,6 +37,7 @@ pub struct Parts {
     pub authorizer: Arc<Authorizer>,
     pub clusters: Arc<Clusters>,
     pub seats: Arc<Seats>,
+    pub registry: Arc<Registry<Connection>>,
     pub load: Arc<Load>,
     pub drain: Arc<Drain>,
     pub health: Arc<Health>,
@@ -83,6 +88,7 @@ impl Parts {
             Arc::clone(&credentials),
             upstream(config),
             readiness.condition("ingress"),
+            Arc::clone(&metrics),
         ));
         Ok(Self {
             health: Arc::new(Health::new(Arc::clone(&readiness), config.mode.label())),
@@ -94,6 +100,7 @@ impl Parts {
             authorizer,
             clusters,
             seats,
+            registry: Arc::default(),
             load,
             drain,
             upstream_health,
@@ -140,11 +147,28 @@ impl Parts {
             credentials: Arc::clone(&self.credentials),
             authorizer: Arc::clone(&self.authorizer),
             requests: Arc::new(requests),
+            registry: Arc::clone(&self.registry),
             health: Arc::clone(&self.health),
             cut: self.drain.cutting(),
             metrics: Arc::clone(&self.metrics),
             access_log: self.access_log.clone(),
         }
+    }
+
+    /// What shows all of it to operators.
+    pub fn admin(&self, config: &Config, telemetry: Telemetry) -> Admin {
+        let sources = admin::Sources {
+            metrics: Arc::clone(&self.metrics),
+            readiness: Arc::clone(&self.readiness),
+            credentials: Arc::clone(&self.credentials),
+            authorizer: Arc::clone(&self.authorizer),
+            clusters: Arc::clone(&self.clusters),
+            registry: Arc::clone(&self.registry),
+            seats: Arc::clone(&self.seats),
+            drain: Arc::clone(&self.drain),
+            telemetry,
+        };
+        Admin::new(config, sources)
     }
 
     /// Who may open data connections.
@@ -223,7 +247,9 @@ fn mode(config: &Config) -> Mode {
 
 fn credentials(config: &Config) -> credentials::Options {
     credentials::Options {
-        server: config.tls.certificates.clone(),
+        server: (config.tls.certificates.iter())
+            .map(|place| (place.path.clone(), place.names.clone()))
+            .collect(),
         identity: config.upstream.identity.clone(),
         trust: config.upstream.trust.clone(),
     }

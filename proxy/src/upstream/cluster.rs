@@ -85,6 +85,13 @@ impl Cluster {
         self.endpoints.iter().map(|endpoint| endpoint.address)
     }
 
+    /// Every endpoint, and whether it is not known to be down.
+    pub fn states(&self) -> impl Iterator<Item = (SocketAddr, bool)> {
+        let state =
+            |endpoint: &Endpoint| (endpoint.address, !endpoint.down.load(Ordering::Relaxed));
+        self.endpoints.iter().map(state)
+    }
+
     /// Whether any endpoint is not known to be down.
     pub fn any_up(&self) -> bool {
         self.endpoints

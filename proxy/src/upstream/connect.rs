@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
@@ -19,6 +20,7 @@ use crate::request::body::RequestBody;
 use crate::upstream::Options;
 use crate::upstream::cluster::{Cluster, Protocol};
 use crate::upstream::pool::STREAMS_MAX;
+use crate::upstream::tally::{Tallied, Tally};
 
 /// A connection, ready for its first request.
 pub enum Opened {
@@ -48,17 +50,18 @@ pub enum ConnectError {
     Timeout(Duration),
 }
 
-/// Connects.
+/// Connects. The connection is in `tally` until its socket is closed.
 pub async fn open(
     endpoint: SocketAddr,
     cluster: &Cluster,
     protocol: Protocol,
     identity: &ClientCredentials,
     options: Options,
+    tally: &Arc<Tally>,
 ) -> Result<Opened, ConnectError> {
     timeout(
         options.connect_timeout,
-        establish(endpoint, cluster, protocol, identity),
+        establish(endpoint, cluster, protocol, identity, tally),
     )
     .await
     .map_err(|_| ConnectError::Timeout(options.connect_timeout))?
@@ -69,6 +72,7 @@ async fn establish(
     cluster: &Cluster,
     protocol: Protocol,
     identity: &ClientCredentials,
+    tally: &Arc<Tally>,
 ) -> Result<Opened, ConnectError> {
     let tcp = TcpStream::connect(endpoint)
         .await
@@ -80,7 +84,7 @@ async fn establish(
         .await
         .map_err(ConnectError::Tls)?;
     let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let io = TokioIo::new(stream);
+    let io = TokioIo::new(Tallied::new(stream, tally.enter(identity.generation)));
     match (speaks_http2, protocol) {
         (true, _) => http2(io).await,
         (false, Protocol::Http2) => Err(ConnectError::Alpn),

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::credentials::Credentials;
+use crate::metrics::Metrics;
 use crate::readiness::Condition;
 use crate::upstream::cluster::{Clusters, Protocol};
+use crate::upstream::tally::Tally;
 use crate::upstream::{Options, connect};
 
 /// Checks all clusters.
@@ -17,6 +19,7 @@ pub struct Health {
     credentials: Arc<Credentials>,
     options: Options,
     ingress: Condition,
+    tally: Arc<Tally>,
 }
 
 impl Health {
@@ -26,12 +29,14 @@ impl Health {
         credentials: Arc<Credentials>,
         options: Options,
         ingress: Condition,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             clusters,
             credentials,
             options,
             ingress,
+            tally: Arc::new(Tally::new(metrics)),
         }
     }
 
@@ -58,7 +63,8 @@ impl Health {
         let mut reached = false;
         for cluster in self.clusters.iter() {
             for endpoint in cluster.endpoints() {
-                match connect::open(endpoint, cluster, Protocol::Auto, &identity, self.options)
+                let (options, tally) = (self.options, &self.tally);
+                match connect::open(endpoint, cluster, Protocol::Auto, &identity, options, tally)
                     .await
                 {
                     Ok(_) => {

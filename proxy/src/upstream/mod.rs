@@ -10,6 +10,7 @@ mod cluster;
 mod connect;
 mod health;
 mod pool;
+mod tally;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,12 +23,13 @@ pub use cluster::{Cluster, Clusters, Protocol};
 pub use connect::ConnectError;
 pub use health::Health;
 
-use crate::credentials::Credentials;
+use crate::credentials::{ClientCredentials, Credentials};
 use crate::metrics::Metrics;
 use crate::request::body::RequestBody;
 use crate::routing::ClusterName;
 use connect::Opened;
 use pool::{Pool, Pooled};
+use tally::Tally;
 
 /// Bounds towards the ingress.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +48,7 @@ pub struct Upstream {
     clusters: Arc<Clusters>,
     credentials: Arc<Credentials>,
     pool: Arc<Pool>,
+    tally: Arc<Tally>,
     metrics: Arc<Metrics>,
 }
 
@@ -115,6 +118,7 @@ impl Upstream {
             clusters,
             credentials,
             pool,
+            tally: Arc::new(Tally::new(Arc::clone(&metrics))),
             metrics,
         }
     }
@@ -144,8 +148,33 @@ impl Upstream {
         way: Way,
     ) -> Result<Lease, LeaseError> {
         let identity = self.credentials.client().ok_or(LeaseError::NoIdentity)?;
+        let mut candidates = cluster.candidates();
+        let Some(first) = candidates.next() else {
+            return Err(LeaseError::NoCluster(cluster.name.clone()));
+        };
+        let key = pool::Key {
+            endpoint: first,
+            generation: identity.generation,
+            protocol,
+        };
+        if let Some(pooled) = self.pooled(&key, way) {
+            return Ok(self.reuse(key, pooled));
+        }
+        // Boxed: connecting is rare and its future is large; every request would carry it.
+        let candidates = std::iter::once(first).chain(candidates);
+        Box::pin(self.connect(cluster, protocol, way, &identity, candidates)).await
+    }
+
+    async fn connect(
+        &self,
+        cluster: &Cluster,
+        protocol: Protocol,
+        way: Way,
+        identity: &ClientCredentials,
+        candidates: impl Iterator<Item = SocketAddr>,
+    ) -> Result<Lease, LeaseError> {
         let mut last = None;
-        for endpoint in cluster.candidates() {
+        for endpoint in candidates {
             let key = pool::Key {
                 endpoint,
                 generation: identity.generation,
@@ -169,7 +198,8 @@ impl Upstream {
                 return Ok(self.reuse(key, pooled));
             }
             let started = Instant::now();
-            match connect::open(endpoint, cluster, protocol, &identity, self.options).await {
+            let (options, tally) = (self.options, &self.tally);
+            match connect::open(endpoint, cluster, protocol, identity, options, tally).await {
                 Ok(opened) => {
                     cluster.succeeded(endpoint);
                     self.metrics.upstream_connected(true);
@@ -222,6 +252,7 @@ impl Upstream {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             if let Some(current) = self.credentials.client() {
+                self.tally.supersede(current.generation);
                 self.pool.sweep(current.generation);
             }
         }
@@ -267,7 +298,10 @@ impl Lease {
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, SendError> {
         self.pool.count_request(self.is_http2(), self.reused);
-        self.pooled.send(request).await
+        let sent = Instant::now();
+        let response = self.pooled.send(request).await?;
+        self.pool.count_answer(sent.elapsed());
+        Ok(response)
     }
 
     /// The exchange is over: the connection may serve the next.

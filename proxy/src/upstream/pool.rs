@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -75,6 +75,7 @@ pub enum Pooled {
         /// Sends on it.
         sender: http2::SendRequest<RequestBody>,
         /// Counts the streams in use.
+        #[expect(dead_code, reason = "counts until it is dropped")]
         stream: Stream,
     },
 }
@@ -256,6 +257,11 @@ impl Pool {
     /// Counts a request that is sent.
     pub fn count_request(&self, http2: bool, reused: bool) {
         self.metrics.upstream_request(http2, reused);
+    }
+
+    /// Counts an answer, whose head came so long after the request was sent.
+    pub fn count_answer(&self, took: Duration) {
+        self.metrics.upstream_answered(took);
     }
 }
 

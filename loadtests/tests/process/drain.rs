@@ -1,0 +1,262 @@
+//! The drain: what has begun ends well, nothing new begins, and the process ends by itself.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Method;
+use http_body_util::BodyExt as _;
+use http_body_util::channel::Channel;
+use postern_loadtests::proxy_v2::Header;
+use postern_loadtests::stack::accepts;
+use postern_loadtests::stack::accounts::{HOST_A, LINK_A};
+use postern_loadtests::stack::client::{Answer, Connection, Protocol, empty, open, streaming};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::scene::{SOON, Scene, says_back, until};
+
+async fn drain(scene: &Scene, signal: Signal) {
+    scene.stack.postern.signal(signal).unwrap();
+}
+
+async fn ends_well(scene: &mut Scene) {
+    let status = scene
+        .stack
+        .postern
+        .ended(SOON)
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(status.code(), Some(0), "{status:?}");
+    let stopped = scene.said("stopped").await;
+    assert_eq!(stopped["access_log_flushed"], true);
+}
+
+#[tokio::test]
+async fn what_has_begun_ends_well_and_nothing_new_begins() {
+    let mut scene = Scene::start(&[
+        ("POSTERN_DRAIN__NOTICE", "1s"),
+        ("POSTERN_DRAIN__TIMEOUT", "30s"),
+    ])
+    .await;
+    let mut idle = scene.connect(LINK_A, HOST_A, Protocol::Http1).await;
+    assert_eq!(idle.get("/nonce/first").await.unwrap().status, 200);
+    let (mut socket, _carrier) = scene.web_socket(LINK_A, HOST_A, Protocol::Http1).await;
+    let mut h2 = scene.connect(LINK_A, HOST_A, Protocol::Http2).await;
+    let (mut upload, uploaded) = upload(&mut h2, "/sink").await;
+    let downloaded = spawn_get(
+        scene.connect(LINK_A, HOST_A, Protocol::Http1).await,
+        "/drip/30/100",
+    );
+    let answered = spawn_get(
+        scene.connect(LINK_A, HOST_A, Protocol::Http1).await,
+        "/slow/3000",
+    );
+    until("the requests at the ingress", async || {
+        let seen = postern_loadtests::stack::echo::seen(scene.stack.echo.address())
+            .await
+            .unwrap();
+        ["/sink", "/drip/30/100", "/slow/3000"]
+            .iter()
+            .all(|path| seen.iter().any(|seen| seen.uri == *path))
+    })
+    .await;
+
+    drain(&scene, Signal::TERM).await;
+    scene.said("drain: not ready").await;
+    probes_are_told(&scene).await;
+    // Until the probes have noticed, new connections are served as ever.
+    assert_eq!(scene.status(LINK_A, HOST_A, "/nonce/noticing").await, 200);
+    scene.said("drain: not accepting").await;
+    let data = scene.stack.postern.data();
+    until("refused connections", async || !accepts(data).await).await;
+    until("the end of the idle connection", async || idle.is_closed()).await;
+    until("GOAWAY", async || h2.get("/nonce/late").await.is_err()).await;
+    assert!(says_back(&mut socket, "during the drain").await);
+
+    upload
+        .send_data(Bytes::from_static(b"the rest"))
+        .await
+        .unwrap();
+    drop(upload);
+    assert_eq!(uploaded.await.unwrap().json()["bytes"], 9 + 8);
+    let answer = downloaded.await.unwrap();
+    assert!(answer.text().ends_with("drip 29\n"), "{}", answer.text());
+    let answer = answered.await.unwrap();
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("connection")),
+        (200, "close")
+    );
+    socket.close(None).await.unwrap();
+    drop(socket);
+    ends_well(&mut scene).await;
+    scene.said("drain: done").await;
+    for path in ["/sink", "/drip/30/100", "/slow/3000"] {
+        let line = scene.logged(path).await;
+        assert_eq!(
+            (&line["status"], &line["ending"]),
+            (&200.into(), &"complete".into()),
+            "{line}"
+        );
+    }
+    assert_eq!(scene.logged("/websocket").await["ending"], "upgraded");
+}
+
+async fn probes_are_told(scene: &Scene) {
+    let postern = &scene.stack.postern;
+    assert_eq!(postern.probe_answer("/healthz").await.unwrap().status, 503);
+    let answer = postern.probe_answer("/readyz").await.unwrap();
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json()["draining"]),
+        (503, &Value::Bool(true))
+    );
+    let answer = postern.probe_answer("/health/vmss").await.unwrap();
+    assert_eq!(
+        (answer.status.as_u16(), answer.text().as_str()),
+        (200, r#"{"ApplicationHealthState":"Unhealthy"}"#)
+    );
+    assert_eq!(postern.probe_answer("/livez").await.unwrap().status, 200);
+    scene.counted("postern_draining", &[], 1.0).await;
+    assert_eq!(
+        scene.metric("postern_ready", &[]).await.to_bits(),
+        0.0_f64.to_bits()
+    );
+}
+
+fn spawn_get(mut connection: Connection, path: &'static str) -> tokio::task::JoinHandle<Answer> {
+    tokio::spawn(async move { connection.get(path).await.unwrap() })
+}
+
+async fn upload(
+    h2: &mut Connection,
+    path: &str,
+) -> (
+    http_body_util::channel::Sender<Bytes>,
+    tokio::task::JoinHandle<Answer>,
+) {
+    let (mut sender, body) = Channel::<Bytes>::new(1);
+    let request = h2
+        .request(Method::POST, path)
+        .unwrap()
+        .body(streaming(body))
+        .unwrap();
+    sender
+        .send_data(Bytes::from_static(b"the first"))
+        .await
+        .unwrap();
+    let mut shared = h2.share().unwrap();
+    (
+        sender,
+        tokio::spawn(async move { shared.fetch(request).await.unwrap() }),
+    )
+}
+
+#[tokio::test]
+async fn what_does_not_end_by_the_deadline_is_cut_and_logged() {
+    for signal in [Signal::TERM, Signal::QUIT] {
+        let mut scene = Scene::start(&[("POSTERN_DRAIN__TIMEOUT", "1s")]).await;
+        let (mut socket, _carrier) = scene.web_socket(LINK_A, HOST_A, Protocol::Http2).await;
+        let body = endless(&scene).await;
+        drain(&scene, signal).await;
+        ends_well(&mut scene).await;
+        scene.said("drain: deadline").await;
+        assert!(body.await.unwrap().is_err());
+        assert!(!says_back(&mut socket, "gone").await);
+        for path in ["/websocket", "/drip/600/50"] {
+            let line = scene.logged(path).await;
+            assert_eq!(line["ending"], "cut", "{line}");
+        }
+    }
+}
+
+async fn endless(scene: &Scene) -> tokio::task::JoinHandle<Result<(), hyper::Error>> {
+    let mut connection = scene.connect(LINK_A, HOST_A, Protocol::Http1).await;
+    let request = connection
+        .request(Method::GET, "/drip/600/50")
+        .unwrap()
+        .body(empty())
+        .unwrap();
+    let mut body = connection.send(request).await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    tokio::spawn(async move { body.collect().await.map(drop) })
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_it_at_once_even_during_a_drain() {
+    for drains in [false, true] {
+        let mut scene = Scene::start(&[("POSTERN_DRAIN__TIMEOUT", "1h")]).await;
+        let body = endless(&scene).await;
+        if drains {
+            drain(&scene, Signal::TERM).await;
+            scene.said("drain: not accepting").await;
+        }
+        let began = Instant::now();
+        drain(&scene, Signal::INT).await;
+        ends_well(&mut scene).await;
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            began.elapsed()
+        );
+        assert!(body.await.unwrap().is_err());
+        assert_eq!(scene.logged("/drip/600/50").await["ending"], "cut");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_gets_ready_during_the_drain_is_told_to_go_elsewhere() {
+    let mut scene = Scene::start(&[("POSTERN_DRAIN__NOTICE", "0s")]).await;
+    let accepted = scene
+        .metric("postern_connections_accepted_total", &[])
+        .await;
+    let data = scene.stack.postern.data();
+    let mut waiting = Vec::new();
+    for _ in Protocol::ALL {
+        waiting.push(open(data, None, &Header::link(LINK_A)).await.unwrap());
+    }
+    scene
+        .counted("postern_connections_accepted_total", &[], accepted + 2.0)
+        .await;
+    drain(&scene, Signal::TERM).await;
+    scene.said("drain: not accepting").await;
+    let tls = scene.stack.tls().unwrap();
+    for (stream, protocol) in waiting.into_iter().zip(Protocol::ALL) {
+        let stream = tls.handshake(stream, Some(HOST_A), protocol).await.unwrap();
+        let mut connection = Connection::new(stream, protocol, HOST_A).await.unwrap();
+        let path = format!("/nonce/{}", protocol.label());
+        let answer = connection.get(&path).await.unwrap();
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("retry-after")),
+            (503, "1")
+        );
+        let close = if protocol == Protocol::Http1 {
+            "close"
+        } else {
+            ""
+        };
+        assert_eq!(answer.header("connection"), close);
+        assert_eq!(answer.json()["code"], "draining");
+        assert_eq!(scene.logged(&path).await["refusal"], "draining");
+        assert!(!scene.ingress_saw(&path));
+        scene
+            .counted("postern_refusals_total", &[("reason", "draining")], 1.0)
+            .await;
+        until("the end of the connection", async || connection.is_closed()).await;
+    }
+    ends_well(&mut scene).await;
+}
+
+#[tokio::test]
+async fn a_process_without_connections_drains_at_once() {
+    let mut scene = Scene::start(&[("POSTERN_DRAIN__NOTICE", "0s")]).await;
+    let began = Instant::now();
+    drain(&scene, Signal::TERM).await;
+    ends_well(&mut scene).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    let status = scene.stack.postern.ended(SOON).await.unwrap();
+    assert_eq!(status.signal(), None);
+}

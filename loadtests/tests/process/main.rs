@@ -1,0 +1,21 @@
+//! Everything around the path of a request, through the real binary, with a real ingress: files that change
+//! while it runs, the drain, modes, probes, TLS, limits, and a DICOM session.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what fails here fails the test"
+)]
+
+mod config;
+mod credentials;
+mod dicom;
+mod drain;
+mod limits;
+mod modes;
+mod probes;
+mod revocation;
+mod routes;
+mod scene;
+mod timeouts;
+mod tls;

@@ -1,0 +1,191 @@
+use std::path::Path;
+
+use postern_certs::Purpose;
+use postern_certs::dev_ca::{DevCa, LeafOptions};
+
+use super::*;
+use crate::access_log::AccessLog;
+use crate::config::Mode;
+
+const DAY: i64 = 86_400;
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    ca: DevCa,
+    metrics: Arc<Metrics>,
+    credentials: Credentials,
+    now: i64,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = DevCa::new("Development CA").unwrap();
+        let place = |name: &str| folder.path().join(name);
+        ca.client("postern.example")
+            .unwrap()
+            .write_to(&place("client"))
+            .unwrap();
+        std::fs::create_dir(place("trust")).unwrap();
+        std::fs::write(place("trust").join("ca.crt"), ca.ca_pem()).unwrap();
+        let options = Options {
+            server: vec![(place("one"), vec![]), (place("two"), vec![])],
+            identity: place("client"),
+            trust: place("trust"),
+        };
+        let metrics = Arc::new(Metrics::new(Mode::Enforce, AccessLog::off()).unwrap());
+        let now = i64::try_from(UnixTime::now().as_secs()).unwrap();
+        Self {
+            credentials: Credentials::new(options, Arc::clone(&metrics)).unwrap(),
+            folder,
+            ca,
+            metrics,
+            now,
+        }
+    }
+
+    /// Puts a server certificate there that ends in so many days.
+    fn issue(&self, place: &str, days: i64) {
+        let options = LeafOptions {
+            not_after: Some(self.now + days * DAY),
+            not_before: Some(self.now - 30 * DAY),
+            ..LeafOptions::new(Purpose::Server, [format!("{place}.example")])
+        };
+        self.ca
+            .leaf(&options)
+            .unwrap()
+            .write_to(&self.path(place))
+            .unwrap();
+    }
+
+    fn path(&self, place: &str) -> PathBuf {
+        Path::new(self.folder.path()).join(place)
+    }
+
+    /// Looks, so many seconds from now.
+    fn look(&self, seconds: i64) -> Vec<Rejected> {
+        self.credentials.refresh(self.at(seconds))
+    }
+
+    fn at(&self, seconds: i64) -> UnixTime {
+        let now = u64::try_from(self.now + seconds).unwrap();
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(now))
+    }
+
+    /// The value of a metric, relative to now.
+    fn metric(&self, name: &str, used_as: &str) -> i64 {
+        let series = format!("postern_credential_{name}_seconds{{use=\"{used_as}\"}} ");
+        let text = self.metrics.render().unwrap();
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&series))
+            .unwrap();
+        match value.parse().unwrap() {
+            0 => 0,
+            seconds => seconds - self.now,
+        }
+    }
+}
+
+#[test]
+fn of_several_server_certificates_the_earliest_end_is_told() {
+    let fixture = Fixture::new();
+    fixture.issue("one", 10);
+    fixture.issue("two", 20);
+    assert!(fixture.look(0).is_empty());
+    assert_eq!(fixture.metric("not_after", "server"), 10 * DAY);
+    fixture.issue("one", 30);
+    assert!(fixture.look(10).is_empty());
+    assert_eq!(fixture.metric("not_after", "server"), 20 * DAY);
+    let host = |name| HostName::parse(name).unwrap();
+    let server = fixture.credentials.server();
+    assert!(server.select(&host("one.example")).is_some());
+    assert!(server.select(&host("two.example")).is_some());
+    assert!(server.select(&host("three.example")).is_none());
+}
+
+#[test]
+fn a_look_is_a_success_only_while_nothing_is_amiss() {
+    let fixture = Fixture::new();
+    fixture.issue("one", 10);
+    assert_eq!(fixture.look(0).len(), 1);
+    assert_eq!(fixture.metric("last_success", "server"), 0);
+    assert!(!fixture.credentials.complete(fixture.at(0)));
+    fixture.issue("two", 20);
+    fixture.look(10);
+    assert_eq!(fixture.metric("last_success", "server"), 10);
+    assert_eq!(fixture.metric("last_success", "client"), 10);
+    fixture.look(20);
+    assert_eq!(
+        fixture.metric("last_success", "server"),
+        20,
+        "nothing new is a success, too"
+    );
+    std::fs::write(fixture.path("two").join("tls.crt"), "cut off").unwrap();
+    assert_eq!(fixture.look(30).len(), 1);
+    assert!(fixture.look(40).is_empty(), "said once");
+    assert_eq!(fixture.metric("last_success", "server"), 20);
+    assert_eq!(fixture.metric("last_success", "trust"), 40);
+    assert!(
+        fixture.credentials.complete(fixture.at(40)),
+        "the previous one is still good"
+    );
+    fixture.issue("two", 20);
+    fixture.look(11 * DAY);
+    assert_eq!(
+        fixture.metric("last_success", "server"),
+        20,
+        "one has expired"
+    );
+}
+
+#[test]
+fn each_place_tells_what_is_in_use_and_what_was_refused() {
+    let fixture = Fixture::new();
+    fixture.issue("one", 10);
+    fixture.look(0);
+    fixture.issue("one", 20);
+    fixture.look(10);
+    let places = fixture.credentials.places();
+    let uses: Vec<_> = places.iter().map(|place| place.used_as.label()).collect();
+    assert_eq!(uses, ["server", "server", "client", "trust"]);
+    assert_eq!(
+        (places[0].generation, places[0].refused.is_none()),
+        (2, true)
+    );
+    let refused = places[1].refused.as_ref().map(|why| why.label());
+    assert_eq!(
+        (places[1].bundle.is_none(), refused),
+        (true, Some("absent"))
+    );
+}
+
+#[test]
+fn a_certificate_that_loses_a_demanded_name_is_refused_and_the_one_in_use_stays() {
+    let fixture = Fixture::new();
+    let place = fixture.path("demanding");
+    let issue = |name: &str| {
+        fixture
+            .ca
+            .server(&[name])
+            .unwrap()
+            .write_to(&place)
+            .unwrap()
+    };
+    let options = Options {
+        server: vec![(place.clone(), vec!["*.dicom.example".to_owned()])],
+        identity: fixture.path("client"),
+        trust: fixture.path("trust"),
+    };
+    let credentials = Credentials::new(options, Arc::clone(&fixture.metrics)).unwrap();
+    issue("*.dicom.example");
+    assert!(credentials.refresh(fixture.at(0)).is_empty());
+    issue("*.fhir.example");
+    let rejected = credentials.refresh(fixture.at(10));
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(rejected[0].why.label(), "names_missing");
+    let host = HostName::parse("a.dicom.example").unwrap();
+    assert!(credentials.server().select(&host).is_some());
+    let refusals = "postern_credential_refusals_total{reason=\"names_missing\",use=\"server\"} 1";
+    assert!(fixture.metrics.render().unwrap().contains(refusals));
+}
