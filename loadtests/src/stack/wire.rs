@@ -224,9 +224,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if self.buffer.is_empty() {
                 self.more().await?;
             }
-            let ready = usize::try_from(length).map_or(self.buffer.len(), |length| {
-                length.min(self.buffer.len())
-            });
+            let ready = usize::try_from(length)
+                .map_or(self.buffer.len(), |length| length.min(self.buffer.len()));
             self.buffer.advance(ready);
             length -= ready as u64;
         }

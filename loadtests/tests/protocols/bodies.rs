@@ -49,7 +49,10 @@ async fn download(mut body: Incoming) -> u64 {
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         let data = frame.unwrap().into_data().unwrap();
-        assert!(continues_pattern(length, &data), "another byte after {length}");
+        assert!(
+            continues_pattern(length, &data),
+            "another byte after {length}"
+        );
         length += data.len() as u64;
     }
     length
@@ -57,7 +60,11 @@ async fn download(mut body: Incoming) -> u64 {
 
 async fn post(connection: &mut Connection, path: &str, body: RequestBody) -> serde_json::Value {
     let request = connection.request(Method::POST, path).unwrap();
-    connection.fetch(request.body(body).unwrap()).await.unwrap().json()
+    connection
+        .fetch(request.body(body).unwrap())
+        .await
+        .unwrap()
+        .json()
 }
 
 #[tokio::test]
@@ -72,13 +79,19 @@ async fn a_large_upload_waits_for_a_slow_ingress_and_costs_no_memory() {
             let (body, sent) = upload(LARGE);
             let answer = tokio::spawn(async move { post(&mut connection, "/gate", body).await });
             let held = stalled(|| sent.load(Ordering::Relaxed)).await;
-            assert!(held < IN_FLIGHT_MAX, "{way:?} {protocol:?}: {held} bytes are on their way");
+            assert!(
+                held < IN_FLIGHT_MAX,
+                "{way:?} {protocol:?}: {held} bytes are on their way"
+            );
             stack.echo.open_gate();
             let expected = json!({ "bytes": LARGE, "complete": true, "pattern": true });
             assert_eq!(answer.await.unwrap(), expected, "{way:?} {protocol:?}");
 
             let growth = stack.front().resident_peak().saturating_sub(before);
-            assert!(growth < RESIDENT_GROWTH_MAX, "{way:?} {protocol:?}: {growth} bytes");
+            assert!(
+                growth < RESIDENT_GROWTH_MAX,
+                "{way:?} {protocol:?}: {growth} bytes"
+            );
             let expected = json!({ "status": 200, "request_bytes": LARGE, "ending": "complete" });
             stack.told("/gate", &expected).await;
         }
@@ -96,15 +109,27 @@ async fn a_large_download_waits_for_a_slow_client_and_costs_no_memory() {
 
             let path = format!("/pour/{LARGE}");
             let request = connection.request(Method::GET, &path).unwrap();
-            let request = request.body(postern_loadtests::stack::client::empty()).unwrap();
+            let request = request
+                .body(postern_loadtests::stack::client::empty())
+                .unwrap();
             let response = connection.send(request).await.unwrap();
             let poured = || stack.echo.seen().last().map_or(0, |seen| seen.poured_bytes);
             let held = stalled(poured).await;
-            assert!(held < IN_FLIGHT_MAX, "{way:?} {protocol:?}: {held} bytes are on their way");
-            assert_eq!(download(response.into_body()).await, LARGE, "{way:?} {protocol:?}");
+            assert!(
+                held < IN_FLIGHT_MAX,
+                "{way:?} {protocol:?}: {held} bytes are on their way"
+            );
+            assert_eq!(
+                download(response.into_body()).await,
+                LARGE,
+                "{way:?} {protocol:?}"
+            );
 
             let growth = stack.front().resident_peak().saturating_sub(before);
-            assert!(growth < RESIDENT_GROWTH_MAX, "{way:?} {protocol:?}: {growth} bytes");
+            assert!(
+                growth < RESIDENT_GROWTH_MAX,
+                "{way:?} {protocol:?}: {growth} bytes"
+            );
             let expected = json!({ "status": 200, "response_bytes": LARGE, "ending": "complete" });
             stack.told(&path, &expected).await;
         }
@@ -122,8 +147,11 @@ async fn an_answer_that_comes_early_reaches_the_client_while_it_still_sends() {
             sender.send_data(Bytes::from("first")).await.unwrap();
             let request = connection.request(Method::POST, &path).unwrap();
             // The body has no end as long as `sender` lives.
-            let answer = connection.fetch(request.body(streaming(body)).unwrap()).await;
-            let answer = answer.unwrap_or_else(|error| panic!("{upstream:?} {protocol:?}: {error:?}"));
+            let answer = connection
+                .fetch(request.body(streaming(body)).unwrap())
+                .await;
+            let answer =
+                answer.unwrap_or_else(|error| panic!("{upstream:?} {protocol:?}: {error:?}"));
             assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
             drop(sender);
             let expected = json!({ "status": 413, "ending": "complete" });
@@ -145,14 +173,17 @@ async fn clients_that_do_not_read_hold_back_nobody_else() {
     for n in 0..STUCK {
         let mut connection = stack.connect(Protocol::ALL[n % 2]).await;
         let request = connection.request(Method::GET, "/pour/100000000").unwrap();
-        let request = request.body(postern_loadtests::stack::client::empty()).unwrap();
+        let request = request
+            .body(postern_loadtests::stack::client::empty())
+            .unwrap();
         let response = connection.send(request).await.unwrap();
         stuck.push((connection, response));
     }
     stalled(|| stack.echo.seen().iter().map(|seen| seen.poured_bytes).sum()).await;
     for n in 0..8 {
         let mut connection = stack.connect(Protocol::ALL[n % 2]).await;
-        let answer = tokio::time::timeout(Duration::from_secs(5), connection.get("/generate/5000000"));
+        let answer =
+            tokio::time::timeout(Duration::from_secs(5), connection.get("/generate/5000000"));
         let answer = answer.await.expect("held back by others").unwrap();
         assert_eq!(answer.body.len(), 5_000_000);
     }
@@ -180,7 +211,9 @@ async fn an_upload_that_goes_on_may_take_longer_than_an_answer_may() {
             let path = format!("/sink/paced-{}", protocol.label());
             let answer = post(&mut connection, &path, streaming(body)).await;
             assert_eq!(answer["bytes"], 125, "{upstream:?} {protocol:?} {answer}");
-            stack.told(&path, &json!({ "status": 200, "request_bytes": 125 })).await;
+            stack
+                .told(&path, &json!({ "status": 200, "request_bytes": 125 }))
+                .await;
         }
     }
 }

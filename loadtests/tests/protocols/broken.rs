@@ -30,19 +30,28 @@ async fn an_upload_that_the_client_breaks_off_breaks_off_at_the_ingress() {
                 let outcome = connection.send(request).await;
                 (connection, outcome)
             });
-            sender.send_data(Bytes::from(vec![0; 100_000])).await.unwrap();
+            sender
+                .send_data(Bytes::from(vec![0; 100_000]))
+                .await
+                .unwrap();
             let arrived = stack.echo.saw("the first of the upload", |seen| {
                 seen.uri == path && seen.body_bytes > 0
             });
             arrived.await.unwrap();
             // The client's library breaks the connection, or resets the stream, when its body breaks.
             sender.abort("broken off on purpose".into());
-            let seen = stack.echo.saw("the end of the upload", |seen| seen.uri == path && seen.broken);
-            let seen = seen.await.unwrap_or_else(|error| panic!("{way:?} {protocol:?}: {error}"));
+            let seen = stack.echo.saw("the end of the upload", |seen| {
+                seen.uri == path && seen.broken
+            });
+            let seen = seen
+                .await
+                .unwrap_or_else(|error| panic!("{way:?} {protocol:?}: {error}"));
             assert!(!seen.complete, "{way:?} {protocol:?}");
             let (_, outcome) = exchange.await.unwrap();
             assert!(outcome.is_err());
-            let line = stack.told(&path, &json!({ "ending": "client_broke" })).await;
+            let line = stack
+                .told(&path, &json!({ "ending": "client_broke" }))
+                .await;
             assert_ne!(line["blame"], "upstream", "{line}");
             let after = stack.metrics().await;
             assert_eq!(ended(&before, &after, protocol, "5xx"), 0, "{way:?} {line}");
@@ -60,13 +69,21 @@ async fn a_download_that_the_client_breaks_off_breaks_off_at_the_ingress() {
             let mut connection = stack.connect(protocol).await;
             let path = format!("/pour/10000000000/{}", protocol.label());
             let request = connection.request(Method::GET, &path).unwrap();
-            let mut response = connection.send(request.body(empty()).unwrap()).await.unwrap();
+            let mut response = connection
+                .send(request.body(empty()).unwrap())
+                .await
+                .unwrap();
             response.body_mut().frame().await.unwrap().unwrap();
             connection.abort();
             drop(response);
-            let seen = stack.echo.saw("the answer abandoned", |seen| seen.uri == path && seen.abandoned);
-            seen.await.unwrap_or_else(|error| panic!("{way:?} {protocol:?}: {error}"));
-            stack.told(&path, &json!({ "status": 200, "ending": "client_broke" })).await;
+            let seen = stack.echo.saw("the answer abandoned", |seen| {
+                seen.uri == path && seen.abandoned
+            });
+            seen.await
+                .unwrap_or_else(|error| panic!("{way:?} {protocol:?}: {error}"));
+            stack
+                .told(&path, &json!({ "status": 200, "ending": "client_broke" }))
+                .await;
         }
     }
 }
@@ -74,7 +91,10 @@ async fn a_download_that_the_client_breaks_off_breaks_off_at_the_ingress() {
 /// What the client gets of an answer that breaks off: its status, and whether it looked whole.
 async fn get(connection: &mut Connection, path: &str) -> (u16, bool) {
     let request = connection.request(Method::GET, path).unwrap();
-    let response = connection.send(request.body(empty()).unwrap()).await.unwrap();
+    let response = connection
+        .send(request.body(empty()).unwrap())
+        .await
+        .unwrap();
     let status = response.status().as_u16();
     (status, response.into_body().collect().await.is_ok())
 }
@@ -88,7 +108,8 @@ async fn an_answer_that_the_ingress_breaks_off_never_looks_whole() {
             let path = format!("/break/{}", protocol.label());
             let outcome = get(&mut connection, &path).await;
             assert_eq!(outcome, (200, false), "{way:?} {protocol:?}");
-            let expected = json!({ "status": 200, "ending": "upstream_broke", "response_bytes": 10 });
+            let expected =
+                json!({ "status": 200, "ending": "upstream_broke", "response_bytes": 10 });
             stack.told(&path, &expected).await;
         }
     }
@@ -99,8 +120,14 @@ async fn an_answer_in_chunks_or_without_a_length_that_is_cut_never_looks_whole()
     let mut stack = Played::start().await;
     for protocol in Protocol::ALL {
         for (name, head) in [
-            ("chunked", "Transfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n"),
-            ("in-a-chunk", "Transfer-Encoding: chunked\r\n\r\nff\r\n0123456789"),
+            (
+                "chunked",
+                "Transfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n",
+            ),
+            (
+                "in-a-chunk",
+                "Transfer-Encoding: chunked\r\n\r\nff\r\n0123456789",
+            ),
             ("sized", "Content-Length: 1000\r\n\r\n0123456789"),
             // Without a length, only the end of the TLS connection says that the answer is whole.
             ("endless", "\r\n0123456789"),
@@ -111,7 +138,10 @@ async fn an_answer_in_chunks_or_without_a_length_that_is_cut_never_looks_whole()
             let outcome = tokio::spawn(async move { get(&mut connection, &asked).await });
             let mut ingress = stack.ingress.next().await.unwrap();
             ingress.head().await.unwrap();
-            ingress.send(format!("HTTP/1.1 200 OK\r\n{head}")).await.unwrap();
+            ingress
+                .send(format!("HTTP/1.1 200 OK\r\n{head}"))
+                .await
+                .unwrap();
             // No close_notify: the TCP connection just ends.
             drop(ingress);
             let outcome = outcome.await.unwrap();
@@ -130,9 +160,15 @@ async fn an_answer_whose_end_is_the_end_of_the_connection_passes_whole() {
         let answer = tokio::spawn(async move { connection.get("/until-close").await });
         let mut ingress = stack.ingress.next().await.unwrap();
         ingress.head().await.unwrap();
-        ingress.send("HTTP/1.0 200 OK\r\n\r\n0123456789").await.unwrap();
+        ingress
+            .send("HTTP/1.0 200 OK\r\n\r\n0123456789")
+            .await
+            .unwrap();
         ingress.finish().await.unwrap();
         let answer = answer.await.unwrap().unwrap();
-        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "0123456789"));
+        assert_eq!(
+            (answer.status.as_u16(), answer.text().as_str()),
+            (200, "0123456789")
+        );
     }
 }

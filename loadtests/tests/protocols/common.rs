@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use postern_loadtests::proxy_v2::Header;
-use postern_loadtests::stack::accounts::{CERTIFICATE_NAME, HOST_A, INGRESS_NAME, LINK_A};
 use postern_loadtests::stack::Deadline;
+use postern_loadtests::stack::accounts::{CERTIFICATE_NAME, HOST_A, INGRESS_NAME, LINK_A};
 use postern_loadtests::stack::client::{Connection, Protocol, STEP_TIMEOUT, Tls, open};
 use postern_loadtests::stack::credentials::Credentials;
 use postern_loadtests::stack::echo::{Echo, Seen};
@@ -70,13 +70,11 @@ pub struct Front {
 }
 
 impl Front {
-    async fn start(
-        folder: TempDir,
-        credentials: Credentials,
-        options: PosternOptions,
-    ) -> Self {
+    async fn start(folder: TempDir, credentials: Credentials, options: PosternOptions) -> Self {
         let place = folder.path().join("postern");
-        let postern = Postern::start(&place, &credentials, &options).await.unwrap();
+        let postern = Postern::start(&place, &credentials, &options)
+            .await
+            .unwrap();
         let tls = Tls::trusting(&credentials.public_ca).unwrap();
         Self {
             postern,

@@ -42,7 +42,12 @@ async fn refused(stack: &Direct, name: &str, bytes: &[u8]) {
         "{name}: {outcome:?} to {shown:?}"
     );
     let seen = stack.echo.seen();
-    assert_eq!(seen.len(), before, "{name}: {:?} saw {shown:?}", seen.last());
+    assert_eq!(
+        seen.len(),
+        before,
+        "{name}: {:?} saw {shown:?}",
+        seen.last()
+    );
 }
 
 /// Checks that `bytes` reach the ingress and are answered.
@@ -102,11 +107,19 @@ async fn a_message_with_two_lengths_is_refused_and_its_connection_closed() {
                 // Blank space around a value is no part of it (RFC 9110 section 5.5).
                 continue;
             }
-            refused(&stack, "two lengths", smuggling("HTTP/1.1", fields).as_bytes()).await;
+            refused(
+                &stack,
+                "two lengths",
+                smuggling("HTTP/1.1", fields).as_bytes(),
+            )
+            .await;
         }
         let old = smuggling("HTTP/1.0", "Transfer-Encoding: chunked");
         refused(&stack, "HTTP/1.0 knows no transfer coding", old.as_bytes()).await;
-        let old = smuggling("HTTP/1.0", "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\nContent-Length: 5");
+        let old = smuggling(
+            "HTTP/1.0",
+            "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\nContent-Length: 5",
+        );
         refused(&stack, "HTTP/1.0 with both", old.as_bytes()).await;
     }
 }
@@ -115,7 +128,10 @@ async fn a_message_with_two_lengths_is_refused_and_its_connection_closed() {
 async fn a_doubtful_message_is_told_as_the_clients_fault() {
     let stack = Direct::start(Protocol::Http2).await;
     let before = stack.metrics().await;
-    let both = smuggling("HTTP/1.1", "Content-Length: 5\r\nTransfer-Encoding: chunked");
+    let both = smuggling(
+        "HTTP/1.1",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+    );
     assert_eq!(send(&stack, both.as_bytes()).await, Outcome::Answered(400));
     let expected = json!({ "status": 400, "refusal": "bad_request", "blame": "client" });
     stack.told("/front", &expected).await;
@@ -130,8 +146,11 @@ async fn a_doubtful_message_is_told_as_the_clients_fault() {
 async fn a_doubtful_message_behind_a_sound_one_is_refused_too() {
     for upstream in Protocol::ALL {
         let stack = Direct::start(upstream).await;
-        let sized = format!("POST /sound HTTP/1.1\r\nHost: {HOST_A}\r\nContent-Length: 3\r\n\r\nabc");
-        let chunked = format!("POST /sound HTTP/1.1\r\nHost: {HOST_A}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+        let sized =
+            format!("POST /sound HTTP/1.1\r\nHost: {HOST_A}\r\nContent-Length: 3\r\n\r\nabc");
+        let chunked = format!(
+            "POST /sound HTTP/1.1\r\nHost: {HOST_A}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        );
         for first in [sized, chunked] {
             for fields in [
                 "Content-Length: 5\r\nTransfer-Encoding: chunked",
@@ -145,7 +164,10 @@ async fn a_doubtful_message_behind_a_sound_one_is_refused_too() {
         let seen = stack.echo.seen();
         // Where hyper reads on by itself, behind a chunked body in the same read, it drops the length as
         // RFC 9112 section 6.3 says; what was smuggled in must not be a request in any case.
-        assert!(seen.iter().all(|seen| seen.uri != "/smuggled"), "{upstream:?} {seen:#?}");
+        assert!(
+            seen.iter().all(|seen| seen.uri != "/smuggled"),
+            "{upstream:?} {seen:#?}"
+        );
         for front in seen.iter().filter(|seen| seen.uri == "/front") {
             assert!(front.header("content-length").is_empty(), "{front:?}");
         }
@@ -180,7 +202,10 @@ async fn chunks_that_are_no_chunks_end_the_exchange_at_the_ingress() {
             assert_ne!(line["blame"], "upstream", "{body:?} {line}");
             let seen = stack.echo.seen();
             assert!(seen.iter().all(|seen| seen.uri != "/smuggled"), "{body:?}");
-            assert!(seen.iter().all(|seen| !(seen.uri == path && seen.complete)), "{body:?}");
+            assert!(
+                seen.iter().all(|seen| !(seen.uri == path && seen.complete)),
+                "{body:?}"
+            );
         }
     }
 }
@@ -190,7 +215,11 @@ async fn http2_fields_that_http_1_would_read_as_framing_are_refused() {
     // Each is a connection-specific field or holds what would be a line end (RFC 9113 section 8.2).
     for upstream in Protocol::ALL {
         let stack = Direct::start(upstream).await;
-        for (name, value) in [("transfer-encoding", "chunked"), ("connection", "close"), ("upgrade", "h2c")] {
+        for (name, value) in [
+            ("transfer-encoding", "chunked"),
+            ("connection", "close"),
+            ("upgrade", "h2c"),
+        ] {
             let outcome = http2_with(&stack, name, value).await;
             assert!(matches!(outcome, Err(_) | Ok(400)), "{name}: {outcome:?}");
         }
@@ -204,7 +233,11 @@ async fn http2_fields_that_http_1_would_read_as_framing_are_refused() {
 }
 
 /// A GET over HTTP/2 with this field, which the library would not let through on a request.
-async fn http2_with(stack: &Direct, name: &'static str, value: &'static str) -> Result<u16, String> {
+async fn http2_with(
+    stack: &Direct,
+    name: &'static str,
+    value: &'static str,
+) -> Result<u16, String> {
     let (client, driver) = h2::client::handshake(stack.secure(Protocol::Http2).await)
         .await
         .unwrap();
@@ -231,13 +264,19 @@ fn cases() -> Vec<Value> {
         .unwrap();
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
-    let package = packages.iter().find(|package| package["name"] == "http_desync_guardian").unwrap();
+    let package = packages
+        .iter()
+        .find(|package| package["name"] == "http_desync_guardian")
+        .unwrap();
     let manifest = PathBuf::from(package["manifest_path"].as_str().unwrap());
     let folder = manifest.parent().unwrap().join("tests");
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "yaml")
+        })
         .collect();
     files.sort();
     let cases = files.iter().flat_map(|path| {
@@ -249,26 +288,46 @@ fn cases() -> Vec<Value> {
 
 /// The case as bytes; its texts hold one byte in each character.
 fn bytes(case: &Value) -> Vec<u8> {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
     let headers = case["headers"].as_array().cloned().unwrap_or_default();
-    let mut head = format!("{} {} {}\r\n", text(&case["method"]), text(&case["uri"]), text(&case["version"]));
-    let has_host = headers.iter().any(|field| text(&field["name"]).eq_ignore_ascii_case("host"));
+    let mut head = format!(
+        "{} {} {}\r\n",
+        text(&case["method"]),
+        text(&case["uri"]),
+        text(&case["version"])
+    );
+    let has_host = headers
+        .iter()
+        .any(|field| text(&field["name"]).eq_ignore_ascii_case("host"));
     if !has_host {
         head += &format!("Host: {HOST_A}\r\n");
     }
     for field in &headers {
-        let value = if field["value"].is_null() { String::new() } else { text(&field["value"]) };
+        let value = if field["value"].is_null() {
+            String::new()
+        } else {
+            text(&field["value"])
+        };
         head += &format!("{}: {value}\r\n", text(&field["name"]));
     }
     head += "\r\n";
-    head.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect()
+    head.chars()
+        .map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?'))
+        .collect()
 }
 
 #[tokio::test]
 async fn no_severe_case_of_the_desync_guardian_reaches_the_ingress() {
     let stack = Direct::start(Protocol::Http1).await;
     let cases = cases();
-    let severe: Vec<_> = cases.iter().filter(|case| case["expected"]["tier"] == "Severe").collect();
+    let severe: Vec<_> = cases
+        .iter()
+        .filter(|case| case["expected"]["tier"] == "Severe")
+        .collect();
     assert!(severe.len() >= 58, "{} of {}", severe.len(), cases.len());
     for case in severe {
         refused(&stack, &case["name"].to_string(), &bytes(case)).await;
@@ -278,11 +337,18 @@ async fn no_severe_case_of_the_desync_guardian_reaches_the_ingress() {
 #[tokio::test]
 async fn every_compliant_case_of_the_desync_guardian_is_served() {
     let stack = Direct::start(Protocol::Http1).await;
-    for case in cases().iter().filter(|case| case["expected"]["tier"] == "Compliant") {
+    for case in cases()
+        .iter()
+        .filter(|case| case["expected"]["tier"] == "Compliant")
+    {
         let mut bytes = bytes(case);
         let head = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
         if let Some((_, rest)) = head.split_once("content-length:") {
-            let length = rest.lines().next().and_then(|line| line.trim().parse().ok()).unwrap_or(0);
+            let length = rest
+                .lines()
+                .next()
+                .and_then(|line| line.trim().parse().ok())
+                .unwrap_or(0);
             bytes.extend(vec![b'x'; length]);
         } else if head.contains("transfer-encoding:") {
             bytes.extend(b"0\r\n\r\n");
@@ -296,7 +362,10 @@ async fn after_a_refused_message_another_client_is_served_as_before() {
     let stack = Direct::start(Protocol::Http1).await;
     let mut other: Connection = stack.connect(Protocol::Http1).await;
     other.get("/before").await.unwrap();
-    let both = smuggling("HTTP/1.1", "Content-Length: 5\r\nTransfer-Encoding: chunked");
+    let both = smuggling(
+        "HTTP/1.1",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+    );
     send(&stack, both.as_bytes()).await;
     let answer = other.get("/after").await.unwrap();
     assert_eq!(answer.json()["uri"], "/after");

@@ -79,7 +79,11 @@ async fn pour(stack: &Direct, start: &[u8], most: usize, next: impl Fn(usize) ->
 async fn sound(stack: &mut Direct, before: u64, flood: &str) {
     let mut connection = stack.connect(Protocol::Http2).await;
     let answer = tokio::time::timeout(Duration::from_secs(5), connection.get("/others"));
-    assert_eq!(answer.await.unwrap().unwrap().status.as_u16(), 200, "{flood}");
+    assert_eq!(
+        answer.await.unwrap().unwrap().status.as_u16(),
+        200,
+        "{flood}"
+    );
     let growth = stack.front().resident_peak().saturating_sub(before);
     assert!(growth < RESIDENT_GROWTH_MAX, "{flood}: {growth} bytes");
 }
@@ -87,7 +91,12 @@ async fn sound(stack: &mut Direct, before: u64, flood: &str) {
 async fn warm(upstream: Protocol) -> (Direct, u64) {
     let mut stack = Direct::start(upstream).await;
     for protocol in Protocol::ALL {
-        stack.connect(protocol).await.get("/generate/1000000").await.unwrap();
+        stack
+            .connect(protocol)
+            .await
+            .get("/generate/1000000")
+            .await
+            .unwrap();
     }
     let before = stack.front().resident();
     (stack, before)
@@ -105,10 +114,16 @@ async fn streams_that_are_reset_as_soon_as_they_are_opened_are_bounded() {
         let driver = tokio::spawn(driver);
         let mut opened = 0;
         while opened < FLOOD {
-            let Ok(ready) = client.ready().await else { break };
+            let Ok(ready) = client.ready().await else {
+                break;
+            };
             client = ready;
-            let request = Request::get(format!("https://{HOST_A}/slow/60000")).body(()).unwrap();
-            let Ok((_, mut stream)) = client.send_request(request, false) else { break };
+            let request = Request::get(format!("https://{HOST_A}/slow/60000"))
+                .body(())
+                .unwrap();
+            let Ok((_, mut stream)) = client.send_request(request, false) else {
+                break;
+            };
             stream.send_reset(h2::Reason::CANCEL);
             opened += 1;
             if opened % 50 == 0 {
@@ -118,8 +133,16 @@ async fn streams_that_are_reset_as_soon_as_they_are_opened_are_bounded() {
         }
         sound(&mut stack, before, "rapid reset").await;
         driver.abort();
-        let reached = stack.echo.seen().iter().filter(|seen| seen.uri == "/slow/60000").count();
-        assert!(reached < 2000, "{upstream:?}: {reached} of {opened} reached the ingress");
+        let reached = stack
+            .echo
+            .seen()
+            .iter()
+            .filter(|seen| seen.uri == "/slow/60000")
+            .count();
+        assert!(
+            reached < 2000,
+            "{upstream:?}: {reached} of {opened} reached the ingress"
+        );
     }
 }
 
@@ -132,7 +155,10 @@ async fn a_head_that_never_ends_is_bounded() {
     let mut field = vec![0x00, 0x01, b'a', 0x7f];
     field.extend([0x81, 0x3f]);
     field.extend(vec![b'x'; 127 + 1 + (0x3f << 7)]);
-    let poured = pour(&stack, &start, 100_000, |_| frame(CONTINUATION, 0, 1, &field)).await;
+    let poured = pour(&stack, &start, 100_000, |_| {
+        frame(CONTINUATION, 0, 1, &field)
+    })
+    .await;
     assert!(poured < 100_000, "{poured} frames were taken");
     assert!(!stack.echo.seen().iter().any(|seen| seen.uri == "/flood"));
     sound(&mut stack, before, "CONTINUATION").await;
@@ -147,7 +173,11 @@ async fn frames_that_cost_the_sender_nothing_are_bounded() {
         ("empty DATA", &open, frame(DATA, 0, 1, &[])),
         ("PING", &[], frame(PING, 0, 0, &[0; 8])),
         ("SETTINGS", &[], frame(SETTINGS, 0, 0, &[])),
-        ("WINDOW_UPDATE", &open, frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])),
+        (
+            "WINDOW_UPDATE",
+            &open,
+            frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),
+        ),
     ];
     for (flood, start, bytes) in floods {
         pour(&stack, start, 200_000, |_| bytes.clone()).await;
@@ -169,10 +199,20 @@ async fn streams_that_the_client_makes_us_reset_are_bounded() {
     })
     .await;
     sound(&mut stack, before, "MadeYouReset").await;
-    let reached = stack.echo.seen().iter().filter(|seen| seen.uri == "/flood").count();
+    let reached = stack
+        .echo
+        .seen()
+        .iter()
+        .filter(|seen| seen.uri == "/flood")
+        .count();
     assert!(reached < 4000, "{reached} of {poured} reached the ingress");
     let after = stack.metrics().await;
-    let ended = grown(&counts, &after, "postern_connections_total", &[("ending", "client_broke")]);
+    let ended = grown(
+        &counts,
+        &after,
+        "postern_connections_total",
+        &[("ending", "client_broke")],
+    );
     assert!(ended >= 1 || poured == most, "{poured}");
     stack.told("/others", &json!({ "status": 200 })).await;
 }
@@ -186,7 +226,12 @@ async fn more_streams_than_are_allowed_are_refused_and_the_others_served() {
         frame(HEADERS, END_HEADERS, stream, &head())
     };
     pour(&stack, &[], 2000, open).await;
-    let reached = stack.echo.seen().iter().filter(|seen| seen.uri == "/flood").count();
+    let reached = stack
+        .echo
+        .seen()
+        .iter()
+        .filter(|seen| seen.uri == "/flood")
+        .count();
     assert!(reached <= 300, "{reached} streams at once");
     sound(&mut stack, before, "streams").await;
 }

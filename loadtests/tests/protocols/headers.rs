@@ -56,11 +56,27 @@ fn check_added(seen: &Seen, request_id: &str) {
 }
 
 fn check_stripped(seen: &Seen) {
-    let forged = ["1.1.1.1", "2.2.2.2", "forged", "hospital-b", "Hash=0", "100-continue"];
+    let forged = [
+        "1.1.1.1",
+        "2.2.2.2",
+        "forged",
+        "hospital-b",
+        "Hash=0",
+        "100-continue",
+    ];
     for (name, value) in &seen.headers {
-        assert!(!forged.iter().any(|text| value.contains(text)), "{name}: {value}");
+        assert!(
+            !forged.iter().any(|text| value.contains(text)),
+            "{name}: {value}"
+        );
     }
-    for name in ["x-named", "x-also-named", "keep-alive", "proxy-connection", "forwarded"] {
+    for name in [
+        "x-named",
+        "x-also-named",
+        "keep-alive",
+        "proxy-connection",
+        "forwarded",
+    ] {
         assert!(seen.header(name).is_empty(), "{name}");
     }
 }
@@ -86,7 +102,10 @@ async fn nothing_a_client_claims_reaches_the_ingress_and_what_we_say_does() {
                 .header("x-custom", "one")
                 .header("x-custom", "two")
                 .header("authorization", "Bearer token")
-                .header("x-bytes", http::HeaderValue::from_bytes(b"caf\xe9").unwrap())
+                .header(
+                    "x-bytes",
+                    http::HeaderValue::from_bytes(b"caf\xe9").unwrap(),
+                )
                 .header("x-empty", "")
                 .body(empty())
                 .unwrap();
@@ -102,7 +121,12 @@ async fn nothing_a_client_claims_reaches_the_ingress_and_what_we_say_does() {
             if protocol == Protocol::Http1 {
                 assert_eq!(seen.header("te"), ["trailers"]);
             }
-            let line = stack.told(&path, &json!({ "request_id": answer.header("x-request-id") })).await;
+            let line = stack
+                .told(
+                    &path,
+                    &json!({ "request_id": answer.header("x-request-id") }),
+                )
+                .await;
             assert!(!line.to_string().contains("token"), "{line}");
         }
     }
@@ -121,7 +145,11 @@ async fn the_real_ingresses_see_who_calls_and_who_we_are() {
             }
             let request = request.body(empty()).unwrap();
             let answer = connection.fetch(request).await.unwrap();
-            let line = stack.ingress.saw(&path, |line| line["uri"] == path).await.unwrap();
+            let line = stack
+                .ingress
+                .saw(&path, |line| line["uri"] == path)
+                .await
+                .unwrap();
             let expected = json!({
                 "host": HOST_A, "x_forwarded_for": CLIENT_IP.to_string(), "x_forwarded_proto": "https",
                 "x_forwarded_host": HOST_A, "x_ms_private_link_id": LINK_A.to_string(),
@@ -141,8 +169,13 @@ async fn a_trace_goes_on_and_a_missing_one_begins_with_the_requests_id() {
     let mut connection = stack.connect(Protocol::Http2).await;
     let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let request = connection.request(Method::GET, "/trace/on").unwrap();
-    let request = request.header("traceparent", sent).header("tracestate", "a=b");
-    connection.fetch(request.body(empty()).unwrap()).await.unwrap();
+    let request = request
+        .header("traceparent", sent)
+        .header("tracestate", "a=b");
+    connection
+        .fetch(request.body(empty()).unwrap())
+        .await
+        .unwrap();
     let seen = stack.saw("/trace/on").await;
     let got = seen.header("traceparent")[0];
     assert_eq!((&got[..36], &got[52..]), (&sent[..36], &sent[52..]));
@@ -162,8 +195,14 @@ async fn cookie_crumbs_of_http2_are_one_field_again() {
         let mut connection = stack.connect(Protocol::Http2).await;
         let request = connection.request(Method::GET, "/cookies").unwrap();
         let request = request.header("cookie", "a=1").header("cookie", "b=2; c=3");
-        connection.fetch(request.body(empty()).unwrap()).await.unwrap();
-        assert_eq!(stack.saw("/cookies").await.header("cookie"), ["a=1; b=2; c=3"]);
+        connection
+            .fetch(request.body(empty()).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(
+            stack.saw("/cookies").await.header("cookie"),
+            ["a=1; b=2; c=3"]
+        );
     }
 }
 
@@ -184,8 +223,17 @@ async fn fields_of_the_ingresss_hop_do_not_reach_the_client() {
             .await
             .unwrap();
         let answer = answer.await.unwrap().unwrap();
-        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "ok"));
-        for name in ["keep-alive", "x-internal", "upgrade", "proxy-authenticate", "connection"] {
+        assert_eq!(
+            (answer.status.as_u16(), answer.text().as_str()),
+            (200, "ok")
+        );
+        for name in [
+            "keep-alive",
+            "x-internal",
+            "upgrade",
+            "proxy-authenticate",
+            "connection",
+        ] {
             assert!(!answer.headers.contains_key(name), "{protocol:?} {name}");
         }
         let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().collect();

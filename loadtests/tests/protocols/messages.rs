@@ -26,10 +26,7 @@ async fn every_way_carries_get_head_and_posts_with_and_without_a_length() {
                 post(&stack, &mut connection, protocol, chunked).await;
             }
             let after = stack.metrics().await;
-            let labels = [
-                ("protocol", protocol.label()),
-                ("status", "2xx"),
-            ];
+            let labels = [("protocol", protocol.label()), ("status", "2xx")];
             let requests = grown(&before, &after, "postern_requests_total", &labels);
             assert_eq!(requests, 4, "{way:?} {protocol:?}");
             let bytes = grown(&before, &after, "postern_request_body_bytes_total", &[]);
@@ -66,12 +63,16 @@ async fn get(stack: &Stack, connection: &mut Connection, way: Way, protocol: Pro
 async fn head(stack: &Stack, connection: &mut Connection, way: Way, protocol: Protocol) {
     let path = "/generate/1000";
     let request = connection.request(Method::HEAD, path).unwrap();
-    let answer = connection.fetch(request.body(empty()).unwrap()).await.unwrap();
+    let answer = connection
+        .fetch(request.body(empty()).unwrap())
+        .await
+        .unwrap();
     let shown = format!("{way:?} {protocol:?} {answer:?}");
     assert_eq!(answer.status, StatusCode::OK, "{shown}");
     assert_eq!(answer.header("content-length"), "1000", "{shown}");
     assert!(answer.body.is_empty(), "{shown}");
-    let expected = json!({ "method": "HEAD", "status": 200, "response_bytes": 0, "ending": "complete" });
+    let expected =
+        json!({ "method": "HEAD", "status": 200, "response_bytes": 0, "ending": "complete" });
     stack.told(path, &expected).await;
 }
 
@@ -138,10 +139,16 @@ async fn a_not_modified_answer_keeps_the_length_of_what_it_stands_for() {
     for protocol in Protocol::ALL {
         let mut connection = stack.connect(protocol).await;
         let request = connection.request(Method::GET, "/cached").unwrap();
-        let request = request.header("if-none-match", "\"v1\"").body(empty()).unwrap();
+        let request = request
+            .header("if-none-match", "\"v1\"")
+            .body(empty())
+            .unwrap();
         let answer = tokio::spawn(async move { connection.fetch(request).await });
         let mut ingress = stack.ingress.next().await.unwrap();
-        assert_eq!(ingress.head().await.unwrap().field("if-none-match"), "\"v1\"");
+        assert_eq!(
+            ingress.head().await.unwrap().field("if-none-match"),
+            "\"v1\""
+        );
         ingress
             .send("HTTP/1.1 304 Not Modified\r\nETag: \"v1\"\r\nContent-Length: 1234\r\nConnection: close\r\n\r\n")
             .await
@@ -169,7 +176,10 @@ async fn informational_answers_do_not_stand_for_the_answer() {
             .await
             .unwrap();
         let answer = answer.await.unwrap().unwrap();
-        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "real"));
+        assert_eq!(
+            (answer.status.as_u16(), answer.text().as_str()),
+            (200, "real")
+        );
     }
 }
 
@@ -188,7 +198,10 @@ async fn a_large_head_passes_and_one_over_the_bound_gets_431() {
         assert_eq!(stack.saw(&path).await.header("x-large"), [value.as_str()]);
 
         let request = connection.request(Method::GET, "/too-large").unwrap();
-        let request = request.header("x-large", "v".repeat(70_000)).body(empty()).unwrap();
+        let request = request
+            .header("x-large", "v".repeat(70_000))
+            .body(empty())
+            .unwrap();
         let answer = connection.fetch(request).await.unwrap();
         assert_eq!(answer.status.as_u16(), 431, "{protocol:?}");
     }
@@ -198,7 +211,13 @@ async fn a_large_head_passes_and_one_over_the_bound_gets_431() {
     wire.send(request).await.unwrap();
     assert_eq!(wire.answer().await.unwrap().head.status(), 431);
     assert!(wire.rest().await.unwrap().is_empty());
-    assert!(!stack.echo.seen().iter().any(|seen| seen.uri == "/too-large"));
+    assert!(
+        !stack
+            .echo
+            .seen()
+            .iter()
+            .any(|seen| seen.uri == "/too-large")
+    );
     // hyper answers an HTTP/1.1 head that it cannot hold before a request exists: the connection tells.
     let ended = stack
         .postern
@@ -228,7 +247,11 @@ async fn pipelined_requests_are_answered_in_their_order() {
             .await
             .unwrap();
         let first = wire.answer().await.unwrap();
-        assert!(String::from_utf8(first.body).unwrap().contains("\"bytes\":3"));
+        assert!(
+            String::from_utf8(first.body)
+                .unwrap()
+                .contains("\"bytes\":3")
+        );
         assert_eq!(wire.answer().await.unwrap().body, b"after");
     }
 }
@@ -238,18 +261,24 @@ async fn a_connection_is_kept_unless_the_client_asks_for_its_end() {
     let stack = Direct::start(Protocol::Http2).await;
     let mut wire = stack.wire().await;
     for n in 0..3 {
-        wire.send(format!("GET /kept/{n} HTTP/1.1\r\nHost: {HOST_A}\r\n\r\n")).await.unwrap();
+        wire.send(format!("GET /kept/{n} HTTP/1.1\r\nHost: {HOST_A}\r\n\r\n"))
+            .await
+            .unwrap();
         let answer = wire.answer().await.unwrap();
         assert_eq!(answer.head.status(), 200);
         assert_eq!(answer.head.field("connection"), "");
     }
-    wire.send(format!("GET /last HTTP/1.1\r\nHost: {HOST_A}\r\nConnection: close\r\n\r\n"))
-        .await
-        .unwrap();
+    wire.send(format!(
+        "GET /last HTTP/1.1\r\nHost: {HOST_A}\r\nConnection: close\r\n\r\n"
+    ))
+    .await
+    .unwrap();
     let answer = wire.answer().await.unwrap();
     assert_eq!(answer.head.field("connection"), "close");
     assert!(wire.rest().await.unwrap().is_empty());
-    stack.told("/last", &json!({ "status": 200, "ending": "complete" })).await;
+    stack
+        .told("/last", &json!({ "status": 200, "ending": "complete" }))
+        .await;
 }
 
 #[tokio::test]
@@ -257,14 +286,22 @@ async fn a_client_of_http_1_0_gets_a_whole_answer_without_chunks() {
     for upstream in Protocol::ALL {
         let stack = Direct::start(upstream).await;
         let mut wire = stack.wire().await;
-        wire.send(format!("GET /pour/5000 HTTP/1.0\r\nHost: {HOST_A}\r\n\r\n")).await.unwrap();
+        wire.send(format!("GET /pour/5000 HTTP/1.0\r\nHost: {HOST_A}\r\n\r\n"))
+            .await
+            .unwrap();
         let answer = wire.answer().await.unwrap();
         assert_eq!(answer.head.status(), 200);
         assert_eq!(answer.head.field("transfer-encoding"), "");
         assert_eq!(answer.body.len(), 5000);
-        assert!(wire.rest().await.unwrap().is_empty(), "the end of the connection is the end of the answer");
+        assert!(
+            wire.rest().await.unwrap().is_empty(),
+            "the end of the connection is the end of the answer"
+        );
         let seen = stack.saw("/pour/5000").await;
-        assert_ne!(seen.version, "HTTP/1.0", "what we speak to the ingress is ours");
+        assert_ne!(
+            seen.version, "HTTP/1.0",
+            "what we speak to the ingress is ours"
+        );
     }
 }
 
@@ -281,17 +318,25 @@ async fn a_client_hears_continue_only_when_its_request_is_admitted() {
         assert_eq!(answer.head.status(), 200, "{way:?}");
         let seen = stack.saw("/sink/expected").await;
         assert_eq!((seen.body_bytes, seen.complete), (5, true));
-        stack.told("/sink/expected", &json!({ "status": 200, "request_bytes": 5 })).await;
+        stack
+            .told(
+                "/sink/expected",
+                &json!({ "status": 200, "request_bytes": 5 }),
+            )
+            .await;
 
         let mut wire = stack.wire().await;
         expecting(&mut wire, HOST_B, "/sink/refused").await;
         let answer = wire.answer().await.unwrap();
         assert_eq!(answer.head.status(), 403, "{way:?} {answer:?}");
-        let expected = json!({ "status": 403, "refusal": "host_not_permitted", "request_bytes": 0 });
+        let expected =
+            json!({ "status": 403, "refusal": "host_not_permitted", "request_bytes": 0 });
         stack.told("/sink/refused", &expected).await;
         assert!(!stack.arrived("/sink/refused"));
         // What was to be the body must not become a request.
-        let _ = wire.send(format!("GET /smuggled HTTP/1.1\r\nHost: {HOST_A}\r\n\r\n")).await;
+        let _ = wire
+            .send(format!("GET /smuggled HTTP/1.1\r\nHost: {HOST_A}\r\n\r\n"))
+            .await;
         let _ = wire.rest().await;
         assert!(!stack.arrived("/smuggled"), "{way:?}");
     }
@@ -326,5 +371,10 @@ async fn refused_upload(stack: &Front, protocol: Protocol, attempt: u32) {
     let answer = connection.fetch(request.body(body).unwrap()).await;
     let answer = answer.unwrap_or_else(|error| panic!("{protocol:?} {attempt}: {error:?}"));
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
-    stack.told(&path, &json!({ "status": 403, "refusal": "host_not_permitted" })).await;
+    stack
+        .told(
+            &path,
+            &json!({ "status": 403, "refusal": "host_not_permitted" }),
+        )
+        .await;
 }

@@ -39,7 +39,9 @@ async fn targets_reach_the_ingress_byte_for_byte() {
         let stack = Direct::start(upstream).await;
         let mut wire = stack.wire().await;
         for target in PLAIN.iter().chain(&ODD) {
-            wire.send(format!("GET {target} HTTP/1.1\r\nHost: {HOST_A}\r\n\r\n")).await.unwrap();
+            wire.send(format!("GET {target} HTTP/1.1\r\nHost: {HOST_A}\r\n\r\n"))
+                .await
+                .unwrap();
             let answer = wire.answer().await.unwrap();
             assert_eq!(answer.head.status(), 200, "{upstream:?} {target}");
             saw_last(&stack, target);
@@ -66,7 +68,11 @@ async fn targets_reach_the_real_ingresses_byte_for_byte() {
             for target in PLAIN {
                 let answer = connection.get(target).await.unwrap();
                 assert_eq!(answer.status.as_u16(), 200, "{way:?} {target}");
-                let line = stack.ingress.saw(target, |line| line["uri"] == target).await.unwrap();
+                let line = stack
+                    .ingress
+                    .saw(target, |line| line["uri"] == target)
+                    .await
+                    .unwrap();
                 assert_eq!(line["host"], HOST_A);
             }
         }

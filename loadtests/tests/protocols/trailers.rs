@@ -18,10 +18,10 @@ fn with_trailers(fields: &[(&'static str, &'static str)]) -> RequestBody {
 }
 
 fn post(connection: &Connection, path: &str) -> http::request::Builder {
-    connection
-        .request(Method::POST, path)
-        .unwrap()
-        .header("trailer", "x-checksum, x-ms-private-link-id, x-forwarded-for, forwarded")
+    connection.request(Method::POST, path).unwrap().header(
+        "trailer",
+        "x-checksum, x-ms-private-link-id, x-forwarded-for, forwarded",
+    )
 }
 
 #[tokio::test]
@@ -39,7 +39,9 @@ async fn trailers_of_a_request_reach_the_ingress() {
             assert_eq!((seen.body_bytes, seen.complete), (7, true));
             let expected = [("x-checksum".to_owned(), "7".to_owned())];
             assert_eq!(seen.trailers, expected, "{protocol:?} to {upstream:?}");
-            stack.told(&path, &json!({ "request_bytes": 7, "status": 200 })).await;
+            stack
+                .told(&path, &json!({ "request_bytes": 7, "status": 200 }))
+                .await;
         }
     }
 }
@@ -57,7 +59,9 @@ async fn a_client_cannot_claim_in_trailers_what_it_cannot_claim_in_headers() {
         for protocol in Protocol::ALL {
             let mut connection = stack.connect(protocol).await;
             let path = format!("/claims/{}", protocol.label());
-            let request = post(&connection, &path).body(with_trailers(&claims)).unwrap();
+            let request = post(&connection, &path)
+                .body(with_trailers(&claims))
+                .unwrap();
             connection.fetch(request).await.unwrap();
             let seen = stack.saw(&path).await;
             let expected = [("x-checksum".to_owned(), "7".to_owned())];

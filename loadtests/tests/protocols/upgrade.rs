@@ -96,7 +96,10 @@ async fn messages_of_any_size_go_both_ways() {
             socket.close(None).await.unwrap();
             while next(&mut socket).await.is_some() {}
             let seen = stack.saw(&path).await;
-            assert_eq!((seen.method.as_str(), seen.version.as_str()), ("GET", "HTTP/1.1"));
+            assert_eq!(
+                (seen.method.as_str(), seen.version.as_str()),
+                ("GET", "HTTP/1.1")
+            );
             assert_eq!(seen.header("sec-websocket-protocol"), ["dicom"]);
             assert_eq!(seen.header("host"), [HOST_A]);
             let expected = json!({ "ending": "upgraded", "upstream_protocol": "HTTP/1.1" });
@@ -186,12 +189,18 @@ async fn other_upgrades_are_served_as_if_they_had_not_been_asked_for() {
 async fn bytes_sent_before_the_ingress_agreed_do_not_reach_it_as_a_request() {
     let mut stack = Played::start().await;
     let mut wire = stack.wire().await;
-    let smuggled = format!("GET /smuggled HTTP/1.1\r\nHost: {HOST_A}\r\nX-MS-Private-Link-Id: 1\r\n\r\n");
-    wire.send(format!("{}\r\n{smuggled}", asking("/refused"))).await.unwrap();
+    let smuggled =
+        format!("GET /smuggled HTTP/1.1\r\nHost: {HOST_A}\r\nX-MS-Private-Link-Id: 1\r\n\r\n");
+    wire.send(format!("{}\r\n{smuggled}", asking("/refused")))
+        .await
+        .unwrap();
     let mut ingress = stack.ingress.next().await.unwrap();
     assert_eq!(ingress.head().await.unwrap().target(), "/refused");
     assert!(ingress.ahead().is_empty(), "{:?}", ingress.ahead());
-    ingress.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno").await.unwrap();
+    ingress
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+        .await
+        .unwrap();
     assert_eq!(wire.answer().await.unwrap().body, b"no");
     assert!(ingress.rest().await.unwrap().is_empty());
     // Now it is a request like any other, judged and with our word about who sends it.
@@ -199,15 +208,22 @@ async fn bytes_sent_before_the_ingress_agreed_do_not_reach_it_as_a_request() {
     let head = ingress.head().await.unwrap();
     assert_eq!(head.target(), "/smuggled");
     assert_ne!(head.field("x-ms-private-link-id"), "1");
-    ingress.send("HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    ingress
+        .send("HTTP/1.1 204 No Content\r\n\r\n")
+        .await
+        .unwrap();
     assert_eq!(wire.answer().await.unwrap().head.status(), 204);
 
     let mut wire = stack.wire().await;
-    wire.send(format!("{}\r\nearly", asking("/agreed"))).await.unwrap();
+    wire.send(format!("{}\r\nearly", asking("/agreed")))
+        .await
+        .unwrap();
     let mut ingress = stack.ingress.next().await.unwrap();
     assert_eq!(ingress.head().await.unwrap().target(), "/agreed");
     assert!(ingress.ahead().is_empty());
-    let agreed = format!("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\r\nhello");
+    let agreed = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\r\nhello"
+    );
     ingress.send(agreed).await.unwrap();
     assert_eq!(ingress.exactly(5).await.unwrap(), b"early");
     assert_eq!(wire.head().await.unwrap().status(), 101);

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use http::Method;
+use postern_certs::dev_ca::DevCa;
 use postern_loadtests::stack::accounts::{HOST_A, INGRESS_NAME};
 use postern_loadtests::stack::client::{Connection, Protocol, empty, full};
 use postern_loadtests::stack::ingress::{Ingress, IngressKind};
 use postern_loadtests::stack::nginx::{Nginx, NginxOptions};
 use postern_loadtests::stack::postern::PosternOptions;
 use postern_loadtests::stack::scripted::Scripted;
-use postern_certs::dev_ca::DevCa;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -33,17 +33,32 @@ async fn one_connection_serves_request_after_request() {
         for n in 0..10 {
             let path = format!("/bytes/65536?{n}");
             assert_eq!(connection.get(&path).await.unwrap().body.len(), 65_536);
-            let request = connection.request(Method::POST, &format!("/sink/{n}")).unwrap();
-            let answer = connection.fetch(request.body(full("body")).unwrap()).await.unwrap();
+            let request = connection
+                .request(Method::POST, &format!("/sink/{n}"))
+                .unwrap();
+            let answer = connection
+                .fetch(request.body(full("body")).unwrap())
+                .await
+                .unwrap();
             assert_eq!(answer.status.as_u16(), 200);
         }
-        stack.ingress.saw("the last", |line| line["uri"] == "/sink/9").await.unwrap();
+        stack
+            .ingress
+            .saw("the last", |line| line["uri"] == "/sink/9")
+            .await
+            .unwrap();
         let lines = stack.ingress.seen().all();
-        let mut connections: Vec<_> = lines.iter().map(|line| line["connection"].as_str()).collect();
+        let mut connections: Vec<_> = lines
+            .iter()
+            .map(|line| line["connection"].as_str())
+            .collect();
         connections.sort_unstable();
         connections.dedup();
         assert_eq!(connections.len(), 1, "{way:?} {connections:?}");
-        assert!(lines.iter().any(|line| line["connection_requests"] == "20"), "{way:?}");
+        assert!(
+            lines.iter().any(|line| line["connection_requests"] == "20"),
+            "{way:?}"
+        );
         let after = stack.metrics().await;
         let reused = after.sum("postern_upstream_requests_total", &[("reused", "true")]);
         assert!(reused >= 19.0, "{way:?} {reused}");
@@ -60,10 +75,17 @@ async fn new_connections_resume_the_tls_session() {
             let path = format!("/nonce/{n}");
             let mut connection = stack.connect(Protocol::Http2).await;
             assert_eq!(connection.get(&path).await.unwrap().status.as_u16(), 200);
-            stack.ingress.saw(&path, |line| line["uri"] == path).await.unwrap();
+            stack
+                .ingress
+                .saw(&path, |line| line["uri"] == path)
+                .await
+                .unwrap();
         }
         let lines = stack.ingress.seen().all();
-        let resumed = lines.iter().filter(|line| line["tls_resumed"] == "r").count();
+        let resumed = lines
+            .iter()
+            .filter(|line| line["tls_resumed"] == "r")
+            .count();
         assert!(resumed > 0, "{way:?} {lines:?}");
         assert!(lines.iter().all(|line| line["client_verify"] == "SUCCESS"));
     }
@@ -89,14 +111,24 @@ async fn burst(stack: &Front, connections: usize, each: usize) -> Vec<String> {
 
 async fn fetch(connection: &mut Connection, n: usize, turn: usize) -> Result<(), String> {
     let nonce = format!("{n}-{turn}");
-    let method = if turn % 3 == 2 { Method::POST } else { Method::GET };
-    let request = connection.request(method.clone(), &format!("/nonce/{nonce}")).unwrap();
+    let method = if turn % 3 == 2 {
+        Method::POST
+    } else {
+        Method::GET
+    };
+    let request = connection
+        .request(method.clone(), &format!("/nonce/{nonce}"))
+        .unwrap();
     let answer = connection.fetch(request.body(empty()).unwrap()).await;
     let answer = answer.map_err(|error| format!("{method} {nonce}: {error:?}"))?;
     if answer.status.as_u16() == 200 && answer.text() == nonce {
         return Ok(());
     }
-    Err(format!("{method} {nonce}: {} {}", answer.status, answer.text()))
+    Err(format!(
+        "{method} {nonce}: {} {}",
+        answer.status,
+        answer.text()
+    ))
 }
 
 #[tokio::test]
@@ -105,9 +137,17 @@ async fn no_request_fails_when_the_ingress_ends_its_connections_all_the_time() {
         let mut stack = Stack::start(way).await;
         restart(&mut stack, way, 20).await;
         let failures = burst(&stack, 200, 30).await;
-        assert!(failures.is_empty(), "{way:?}: {} failed: {:?}", failures.len(), &failures[..failures.len().min(5)]);
+        assert!(
+            failures.is_empty(),
+            "{way:?}: {} failed: {:?}",
+            failures.len(),
+            &failures[..failures.len().min(5)]
+        );
         let lines = stack.ingress.seen().all();
-        let last = lines.iter().filter(|line| line["connection_requests"] == "20").count();
+        let last = lines
+            .iter()
+            .filter(|line| line["connection_requests"] == "20")
+            .count();
         assert!(last > 50, "{way:?}: only {last} connections were ended");
     }
 }
@@ -123,10 +163,13 @@ async fn restart(stack: &mut Stack, way: Way, keepalive_requests: usize) {
         ..NginxOptions::default()
     };
     let folder = stack.folder().join(format!("nginx-{keepalive_requests}"));
-    let again = Nginx::start(&folder, &stack.credentials, &options).await.unwrap();
+    let again = Nginx::start(&folder, &stack.credentials, &options)
+        .await
+        .unwrap();
     stack.ingress = Ingress::Nginx(again);
     // The health check has to find it.
-    let up = postern_loadtests::stack::Deadline::after(postern_loadtests::stack::client::STEP_TIMEOUT);
+    let up =
+        postern_loadtests::stack::Deadline::after(postern_loadtests::stack::client::STEP_TIMEOUT);
     let answered = up.poll(async || {
         let answer = stack.connect(Protocol::Http2).await.get("/nonce/up").await;
         answer.ok().filter(|answer| answer.status.as_u16() == 200)
@@ -172,9 +215,14 @@ async fn a_get_whose_connection_ends_before_the_answer_is_sent_once_more() {
     assert_eq!(ingress.head().await.unwrap().target(), "/again");
     ingress.send(OK).await.unwrap();
     assert_eq!(client.await.unwrap(), ("ok".into(), 200, "ok".into()));
-    stack.told("/again", &json!({ "status": 200, "ending": "complete" })).await;
+    stack
+        .told("/again", &json!({ "status": 200, "ending": "complete" }))
+        .await;
     let after = stack.metrics().await;
-    assert_eq!(grown(&before, &after, "postern_upstream_retries_total", &[]), 1);
+    assert_eq!(
+        grown(&before, &after, "postern_upstream_retries_total", &[]),
+        1
+    );
 }
 
 #[tokio::test]
@@ -186,7 +234,10 @@ async fn a_post_that_the_ingress_may_have_processed_is_not_sent_again() {
         let client = tokio::spawn(async move {
             connection.get("/first").await.unwrap();
             let request = connection.request(Method::POST, "/once").unwrap();
-            connection.fetch(request.body(full(body)).unwrap()).await.unwrap()
+            connection
+                .fetch(request.body(full(body)).unwrap())
+                .await
+                .unwrap()
         });
         let mut ingress = stack.ingress.next().await.unwrap();
         ingress.head().await.unwrap();
@@ -201,7 +252,10 @@ async fn a_post_that_the_ingress_may_have_processed_is_not_sent_again() {
         stack.told("/once", &expected).await;
         assert_eq!(stack.ingress.spoken_to(), 1, "{body:?}");
         let after = stack.metrics().await;
-        assert_eq!(grown(&before, &after, "postern_upstream_retries_total", &[]), 0);
+        assert_eq!(
+            grown(&before, &after, "postern_upstream_retries_total", &[]),
+            0
+        );
         let labels = [("reason", "upstream_broke"), ("blame", "upstream")];
         assert_eq!(grown(&before, &after, "postern_refusals_total", &labels), 1);
     }
@@ -212,13 +266,24 @@ async fn impostor(identity: impl FnOnce(&Front) -> std::path::PathBuf) -> (Playe
     let mut stack = Played::start().await;
     let folder = identity(&stack);
     let address = stack.ingress.address();
-    let free = Scripted::listen(&stack.credentials, &stack.credentials.ingress, &[]).await.unwrap();
+    let free = Scripted::listen(&stack.credentials, &stack.credentials.ingress, &[])
+        .await
+        .unwrap();
     std::mem::replace(&mut stack.ingress, free).stop().await;
-    stack.ingress = Scripted::listen_on(address, &stack.credentials, &folder, &["http/1.1"]).await.unwrap();
+    stack.ingress = Scripted::listen_on(address, &stack.credentials, &folder, &["http/1.1"])
+        .await
+        .unwrap();
     let mut connection = stack.connect(Protocol::Http2).await;
     let request = connection.request(Method::POST, "/secret").unwrap();
-    let answer = connection.fetch(request.body(full("secret")).unwrap()).await.unwrap();
-    (stack, answer.status.as_u16(), answer.json()["code"].as_str().unwrap().to_owned())
+    let answer = connection
+        .fetch(request.body(full("secret")).unwrap())
+        .await
+        .unwrap();
+    (
+        stack,
+        answer.status.as_u16(),
+        answer.json()["code"].as_str().unwrap().to_owned(),
+    )
 }
 
 #[tokio::test]
@@ -226,12 +291,19 @@ async fn an_ingress_with_a_certificate_of_another_authority_or_name_gets_no_byte
     let other_authority = |front: &Front| {
         let folder = front.folder().join("other-authority");
         let ca = DevCa::new("another authority").unwrap();
-        ca.server(&[INGRESS_NAME]).unwrap().write_to(&folder).unwrap();
+        ca.server(&[INGRESS_NAME])
+            .unwrap()
+            .write_to(&folder)
+            .unwrap();
         folder
     };
     let other_name = |front: &Front| {
         let folder = front.folder().join("other-name");
-        let leaf = front.credentials.internal.server(&["z2-weu-aks.internal.example"]).unwrap();
+        let leaf = front
+            .credentials
+            .internal
+            .server(&["z2-weu-aks.internal.example"])
+            .unwrap();
         leaf.write_to(&folder).unwrap();
         folder
     };
@@ -250,7 +322,10 @@ async fn an_ingress_with_a_certificate_of_another_authority_or_name_gets_no_byte
         assert_eq!(stack.ingress.spoken_to(), 0);
         let expected = json!({ "status": 502, "refusal": "upstream_connect", "blame": "upstream" });
         stack.told("/secret", &expected).await;
-        let refusals = stack.metrics().await.sum("postern_refusals_total", &[("reason", "upstream_connect")]);
+        let refusals = stack
+            .metrics()
+            .await
+            .sum("postern_refusals_total", &[("reason", "upstream_connect")]);
         assert!(refusals >= 1.0);
     }
 }
@@ -258,14 +333,21 @@ async fn an_ingress_with_a_certificate_of_another_authority_or_name_gets_no_byte
 #[tokio::test]
 async fn an_ingress_that_is_not_there_is_a_502() {
     let mut stack = Played::start().await;
-    let free = Scripted::listen(&stack.credentials, &stack.credentials.ingress, &[]).await.unwrap();
+    let free = Scripted::listen(&stack.credentials, &stack.credentials.ingress, &[])
+        .await
+        .unwrap();
     std::mem::replace(&mut stack.ingress, free).stop().await;
     for protocol in Protocol::ALL {
         let path = format!("/absent/{}", protocol.label());
         let answer = stack.connect(protocol).await.get(&path).await.unwrap();
         assert_eq!(answer.status.as_u16(), 502);
         assert_eq!(answer.json()["code"], "upstream_connect");
-        stack.told(&path, &json!({ "status": 502, "refusal": "upstream_connect" })).await;
+        stack
+            .told(
+                &path,
+                &json!({ "status": 502, "refusal": "upstream_connect" }),
+            )
+            .await;
     }
 }
 
@@ -294,10 +376,17 @@ async fn an_ingress_that_stays_silent_is_a_504_and_loses_the_connection() {
         assert!(ingress.rest().await.is_ok_and(|rest| rest.is_empty()));
     }
     // Silent even before TLS.
-    let free = Scripted::listen(&stack.credentials, &stack.credentials.ingress, &[]).await.unwrap();
+    let free = Scripted::listen(&stack.credentials, &stack.credentials.ingress, &[])
+        .await
+        .unwrap();
     let address = std::mem::replace(&mut stack.ingress, free).stop().await;
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-    let answer = stack.connect(Protocol::Http2).await.get("/deaf").await.unwrap();
+    let answer = stack
+        .connect(Protocol::Http2)
+        .await
+        .get("/deaf")
+        .await
+        .unwrap();
     assert_eq!(answer.status.as_u16(), 504);
     drop(listener);
 }
@@ -323,7 +412,12 @@ async fn an_answer_that_is_no_http_or_contradicts_itself_is_a_502() {
         ingress.send(bytes).await.unwrap();
         let answer = answer.await.unwrap();
         assert_eq!(answer.status.as_u16(), 502, "{bytes:?}");
-        stack.told(&path, &json!({ "status": 502, "refusal": "upstream_broke" })).await;
+        stack
+            .told(
+                &path,
+                &json!({ "status": 502, "refusal": "upstream_broke" }),
+            )
+            .await;
     }
 }
 
@@ -363,7 +457,12 @@ async fn bytes_behind_an_answer_never_become_the_answer_to_somebody_else() {
     });
     let mut ingress = stack.ingress.next().await.unwrap();
     ingress.head().await.unwrap();
-    ingress.send(format!("{OK}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")).await.unwrap();
+    ingress
+        .send(format!(
+            "{OK}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+        ))
+        .await
+        .unwrap();
     let mut ingress = stack.ingress.next().await.unwrap();
     assert_eq!(ingress.head().await.unwrap().target(), "/second");
     ingress.send(OK).await.unwrap();
@@ -385,5 +484,11 @@ async fn a_connection_with_an_unfinished_upload_serves_nobody_else() {
         let answer = connection.get(&path).await.unwrap();
         assert_eq!(answer.json()["uri"], path, "{}", answer.text());
     }
-    assert!(!stack.echo.seen().iter().any(|seen| seen.uri.contains("smuggled")));
+    assert!(
+        !stack
+            .echo
+            .seen()
+            .iter()
+            .any(|seen| seen.uri.contains("smuggled"))
+    );
 }

@@ -182,7 +182,10 @@ fn target(head: &Parts) -> String {
 }
 
 fn fields(head: &Parts) -> Vec<(String, String)> {
-    let authority = head.uri.authority().filter(|_| head.version == Version::HTTP_2);
+    let authority = head
+        .uri
+        .authority()
+        .filter(|_| head.version == Version::HTTP_2);
     let host = authority.map(|authority| ("host".to_owned(), authority.to_string()));
     host.into_iter().chain(lines(&head.headers)).collect()
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_TYPE, LOCATION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::channel::Channel;
 use http_body_util::combinators::BoxBody;
@@ -114,7 +116,8 @@ fn pour(request: &Request<Counted>, length: u64) -> Answer {
         let piece = Bytes::from(pattern(251 * 64));
         let mut left = length;
         while left > 0 {
-            let next = piece.slice(..usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len())));
+            let next = piece
+                .slice(..usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len())));
             let bytes = next.len();
             if sender.send_data(next).await.is_err() {
                 return teller.abandoned();
@@ -204,7 +207,9 @@ async fn sink(request: Request<Counted>) -> Answer {
     let mut body = request.into_body();
     while let Some(Ok(_)) = body.frame().await {}
     let seen = body.seen();
-    json_answer(&json!({ "bytes": seen.body_bytes, "complete": seen.complete, "pattern": seen.is_pattern }))
+    json_answer(
+        &json!({ "bytes": seen.body_bytes, "complete": seen.complete, "pattern": seen.is_pattern }),
+    )
 }
 
 fn broken() -> Answer {
