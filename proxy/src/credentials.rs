@@ -27,8 +27,8 @@ use crate::upstream::Protocol;
 /// Where credentials are published.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Server certificates, in order of preference.
-    pub server: Vec<PathBuf>,
+    /// Server certificates, in order of preference, each with the names it must cover.
+    pub server: Vec<(PathBuf, Vec<String>)>,
     /// Our client certificate.
     pub identity: PathBuf,
     /// The internal CA.
@@ -127,7 +127,7 @@ impl Credentials {
             tickets: aws_lc_rs::Ticketer::new().map_err(SetupError)?,
             watched: Mutex::new(Watched {
                 server: server
-                    .map(|path| source(path, Expectations::server()))
+                    .map(|(path, names)| source(path, Expectations::server().covering(names)))
                     .collect(),
                 identity: source(options.identity, Expectations::client()),
                 trust: source(options.trust, Expectations::trust()),

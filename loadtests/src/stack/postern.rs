@@ -333,7 +333,7 @@ listen = "{probe}"
 listen = "{admin}"
 
 [tls]
-certificates = ["{private}"]
+certificates = [{{ path = "{private}", names = ["*.dicom.example"] }}]
 
 [routes]
 file = "routes.toml"

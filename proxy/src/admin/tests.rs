@@ -59,7 +59,7 @@ fn credentials(folder: &std::path::Path, metrics: &Arc<Metrics>) -> Credentials 
     std::fs::create_dir(place("trust")).unwrap();
     std::fs::write(place("trust").join("ca.crt"), ca.ca_pem()).unwrap();
     let options = credentials::Options {
-        server: vec![place("private"), place("nothing")],
+        server: vec![(place("private"), vec![]), (place("nothing"), vec![])],
         identity: place("client"),
         trust: place("trust"),
     };

@@ -1,9 +1,13 @@
 //! What clients meet: TLS and HTTP on the data listener.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use postern_api::HostName;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::options::{Setting, options};
 use super::period;
@@ -13,13 +17,73 @@ options! {
     /// TLS towards clients.
     pub struct TlsOptions {
         /// Required. Where the server certificates are: certificate stores or folders of PEM files, or single PEM files.
-        pub certificates: Vec<PathBuf> = Vec::new() => r#"["certs/private"]"#;
+        /// A place may say which names its certificate must cover, always: { path = "certs/private", names = ["*.dicom.example"] }.
+        /// A certificate that does not is refused and the one in use stays.
+        pub certificates: Vec<CertificatePlace> = Vec::new() => r#"["certs/private"]"#;
         /// Time for the `ClientHello`, authorization and handshake together.
         #[serde(with = "period")]
         pub timeout: Duration = Duration::from_secs(10);
         /// How a link that is not approved is told: "answer" finishes the handshake and answers each request with a
         /// readable 403; "alert" sends the TLS alert `access_denied` and no handshake.
         pub refuse: RefuseBy = RefuseBy::Answer;
+    }
+}
+
+/// Where a server certificate is, and which names it must cover.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificatePlace {
+    /// A certificate store, a folder of PEM files, or one PEM file.
+    pub path: PathBuf,
+    /// Names that every certificate from there must cover; none: whatever it covers.
+    pub names: Vec<String>,
+}
+
+impl Setting for CertificatePlace {}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamedPlace {
+    path: PathBuf,
+    #[serde(default)]
+    names: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for CertificatePlace {
+    /// From a path, or from a table of `path` and `names`.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PathOrTable;
+        impl<'de> Visitor<'de> for PathOrTable {
+            type Value = CertificatePlace;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path, or a table of path and names")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, path: &str) -> Result<CertificatePlace, E> {
+                Ok(CertificatePlace {
+                    path: path.into(),
+                    names: Vec::new(),
+                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CertificatePlace, A::Error> {
+                let NamedPlace { path, names } =
+                    NamedPlace::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(CertificatePlace { path, names })
+            }
+        }
+        deserializer.deserialize_any(PathOrTable)
+    }
+}
+
+impl Serialize for CertificatePlace {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.names.is_empty() {
+            self.path.serialize(serializer)
+        } else {
+            let Self { path, names } = self.clone();
+            NamedPlace { path, names }.serialize(serializer)
+        }
     }
 }
 
@@ -69,8 +133,8 @@ const REQUESTS: std::ops::RangeInclusive<usize> = 1..=500_000;
 
 impl TlsOptions {
     pub(super) fn resolve(&mut self, folder: &Path) {
-        for location in &mut self.certificates {
-            *location = folder.join(&location);
+        for place in &mut self.certificates {
+            place.path = folder.join(&place.path);
         }
     }
 
@@ -78,6 +142,12 @@ impl TlsOptions {
         at.require("certificates", !self.certificates.is_empty(), || {
             "is required: list where the server certificates are, as in [\"certs/private\"]".into()
         });
+        for name in self.certificates.iter().flat_map(|place| &place.names) {
+            let host = name.strip_prefix("*.").unwrap_or(name);
+            at.require("certificates", HostName::parse(host).is_ok(), || {
+                format!("`{name}` is neither a host name nor a wildcard as *.dicom.example")
+            });
+        }
         at.wait("timeout", self.timeout);
     }
 }

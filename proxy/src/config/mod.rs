@@ -27,7 +27,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use clients::{HttpOptions, RefuseBy, TlsOptions};
+pub use clients::{CertificatePlace, HttpOptions, RefuseBy, TlsOptions};
 pub use listeners::{AdminOptions, DataOptions, ProbeOptions, ProxyHeaderOptions};
 pub use operation::{
     AccessLogOptions, AccessLogOutput, CredentialOptions, DrainOptions, InvalidLogLevel, LogLevel,

@@ -56,10 +56,13 @@ fn relative_paths_are_relative_to_the_file() {
     std::fs::write(&path, WHOLE).unwrap();
     let config = Config::load(&path, std::iter::empty()).unwrap();
     assert_eq!(
-        config.tls.certificates[0],
+        config.tls.certificates[0].path,
         folder.path().join("certs/private")
     );
-    assert_eq!(config.tls.certificates[1], Path::new("/etc/ssl/other.pem"));
+    assert_eq!(
+        config.tls.certificates[1].path,
+        Path::new("/etc/ssl/other.pem")
+    );
     assert_eq!(config.routes.file, Some(folder.path().join("routes.toml")));
     assert_eq!(config.upstream.identity, folder.path().join("certs/client"));
     assert_eq!(config.access_log.output, AccessLogOutput::Stdout);
@@ -140,6 +143,31 @@ fn every_required_key_is_asked_for_at_once() {
     }
     assert!(
         error.starts_with("postern.toml:1: data.trusted_sources: is required"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_certificate_place_is_a_path_or_says_which_names_it_must_cover() {
+    let places =
+        r#"certificates = ["one", { path = "two", names = ["*.dicom.example", "a.example"] }]"#;
+    let file = WHOLE.replace(
+        r#"certificates = ["certs/private", "/etc/ssl/other.pem"]"#,
+        places,
+    );
+    let config = load(&file).unwrap();
+    let names: Vec<_> = config
+        .tls
+        .certificates
+        .iter()
+        .map(|place| place.names.len())
+        .collect();
+    assert_eq!(names, [0, 2]);
+    let error = load(&file.replace("names", "name")).unwrap_err();
+    assert!(error.contains("did you mean `names`?"), "{error}");
+    let error = load(&file.replace("a.example", "a..example")).unwrap_err();
+    assert!(
+        error.contains("`a..example` is neither a host name nor a wildcard"),
         "{error}"
     );
 }

@@ -1,6 +1,6 @@
 //! HTTP on a secured connection: hyper's HTTP/1.1 or HTTP/2 server, and everything that may end it.
 //!
-//! One future drives the connection; beside it, [`Signals`] listens for the reasons to end: drain, a change
+//! One future drives the connection; beside it, `signals` listens for the reasons to end: drain, a change
 //! of routes, a request that asked for the end, silence. All of them end a connection gently first (HTTP/2
 //! GOAWAY, HTTP/1.1 `Connection: close`), so that requests in flight finish. A connection that was upgraded is
 //! listened for just the same, until its tunnel ends.

@@ -29,7 +29,7 @@ impl Fixture {
         std::fs::create_dir(place("trust")).unwrap();
         std::fs::write(place("trust").join("ca.crt"), ca.ca_pem()).unwrap();
         let options = Options {
-            server: vec![place("one"), place("two")],
+            server: vec![(place("one"), vec![]), (place("two"), vec![])],
             identity: place("client"),
             trust: place("trust"),
         };
@@ -158,4 +158,34 @@ fn each_place_tells_what_is_in_use_and_what_was_refused() {
         (places[1].bundle.is_none(), refused),
         (true, Some("absent"))
     );
+}
+
+#[test]
+fn a_certificate_that_loses_a_demanded_name_is_refused_and_the_one_in_use_stays() {
+    let fixture = Fixture::new();
+    let place = fixture.path("demanding");
+    let issue = |name: &str| {
+        fixture
+            .ca
+            .server(&[name])
+            .unwrap()
+            .write_to(&place)
+            .unwrap()
+    };
+    let options = Options {
+        server: vec![(place.clone(), vec!["*.dicom.example".to_owned()])],
+        identity: fixture.path("client"),
+        trust: fixture.path("trust"),
+    };
+    let credentials = Credentials::new(options, Arc::clone(&fixture.metrics)).unwrap();
+    issue("*.dicom.example");
+    assert!(credentials.refresh(fixture.at(0)).is_empty());
+    issue("*.fhir.example");
+    let rejected = credentials.refresh(fixture.at(10));
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(rejected[0].why.label(), "names_missing");
+    let host = HostName::parse("a.dicom.example").unwrap();
+    assert!(credentials.server().select(&host).is_some());
+    let refusals = "postern_credential_refusals_total{reason=\"names_missing\",use=\"server\"} 1";
+    assert!(fixture.metrics.render().unwrap().contains(refusals));
 }

@@ -247,7 +247,9 @@ fn mode(config: &Config) -> Mode {
 
 fn credentials(config: &Config) -> credentials::Options {
     credentials::Options {
-        server: config.tls.certificates.clone(),
+        server: (config.tls.certificates.iter())
+            .map(|place| (place.path.clone(), place.names.clone()))
+            .collect(),
         identity: config.upstream.identity.clone(),
         trust: config.upstream.trust.clone(),
     }
