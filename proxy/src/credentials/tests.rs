@@ -165,7 +165,7 @@ fn a_certificate_that_loses_a_demanded_name_is_refused_and_the_one_in_use_stays(
     let fixture = Fixture::new();
     let place = fixture.path("demanding");
     let issue = |name: &str| {
-        fixture
+        fixture;
             .ca
             .server(&[name])
             .unwrap()
