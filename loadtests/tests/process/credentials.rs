@@ -197,10 +197,7 @@ async fn a_server_certificate_published_in_a_store_is_used_and_no_request_fails(
         issued.publish(&store, "next").unwrap();
     })
     .await;
-    assert_eq!(
-        scene.metric(REFUSALS, &[]).await.to_bits(),
-        0.0_f64.to_bits()
-    );
+    assert!(scene.metric_is(REFUSALS, &[], 0.0).await);
 }
 
 #[tokio::test]
@@ -232,7 +229,8 @@ async fn a_server_certificate_behind_a_swapped_link_is_used_and_no_request_fails
 
 /// Makes `link` point to `target` by one rename, as the kubelet does.
 fn swap(link: &Path, target: &Path) {
-    let new = link.with_extension("new");
+    let mut new = link.as_os_str().to_owned();
+    new.push(".swap");
     std::os::unix::fs::symlink(target, &new).unwrap();
     fs::rename(&new, link).unwrap();
 }
@@ -256,7 +254,7 @@ async fn is_refused(scene: &Scene, used_as: &str, reason: &str) {
         (&used_as.into(), &true.into()),
         "{line}"
     );
-    assert!(!line.to_string().contains("PRIVATE KEY"), "{line}");
+    assert!(!line.to_string().contains("-----BEGIN"), "{line}");
 }
 
 #[tokio::test]
@@ -273,11 +271,6 @@ async fn bad_files_are_refused_with_their_reason_and_the_last_good_ones_stay() {
     truncated.chain_pem.truncate(truncated.chain_pem.len() / 2);
     let mut foreign_key = made(&|_| ());
     foreign_key.key_pem = made(&|_| ()).key_pem;
-    let mut untrusted = DevCa::new("unknown")
-        .unwrap()
-        .server(&[CERTIFICATE_NAME])
-        .unwrap();
-    untrusted.ca_pem = public.ca_pem().to_owned();
     let cases = [
         (truncated, "truncated_pem"),
         (foreign_key, "key_mismatch"),
@@ -293,7 +286,6 @@ async fn bad_files_are_refused_with_their_reason_and_the_last_good_ones_stay() {
             made(&|options| options.purpose = Purpose::Client),
             "wrong_usage",
         ),
-        (untrusted, "untrusted_issuer"),
     ];
     for (issued, reason) in cases {
         issued.write_to(&scene.stack.credentials.private).unwrap();
@@ -380,7 +372,6 @@ async fn the_internal_authority_is_replaced_by_an_overlap_and_no_request_fails()
     let Credentials {
         trust,
         ingress,
-        client,
         internal,
         ..
     } = &scene.stack.credentials;
@@ -402,16 +393,12 @@ async fn the_internal_authority_is_replaced_by_an_overlap_and_no_request_fails()
         .ingress
         .reload(&scene.stack.credentials)
         .unwrap();
-    let presented = first_certificate(&fs::read_to_string(ingress.join("tls.crt")).unwrap());
-    let tls = Tls::with_identity(&trust.join("ca.crt"), client).unwrap();
-    until("the ingress's new certificate", async || {
-        let stream = open(scene.stack.ingress.address(), None, &Header::Absent)
-            .await
-            .unwrap();
-        let stream = tls
-            .handshake(stream, Some(INGRESS_NAME), Protocol::Http1)
-            .await;
-        stream.is_ok_and(|stream| stream.get_ref().1.peer_certificates().unwrap()[0] == presented)
+    // Until the last process with the old certificate is gone, nobody may stop trusting the old authority.
+    let log = scene.folder.path().join("nginx/nginx.stderr");
+    until("the end of the ingress's old worker", async || {
+        fs::read_to_string(&log)
+            .unwrap()
+            .contains("exited with code 0")
     })
     .await;
     fs::write(trust.join("ca.crt"), next.ca_pem()).unwrap();
@@ -421,11 +408,9 @@ async fn the_internal_authority_is_replaced_by_an_overlap_and_no_request_fails()
     let mut connection: Connection = scene.connect(LINK_A, HOST_A, Protocol::Http2).await;
     assert_eq!(connection.get("/nonce/after").await.unwrap().status, 200);
     load.ends_without_a_failure().await;
-    assert_eq!(
+    assert!(
         scene
-            .metric("postern_requests_total", &[("status", "5xx")])
+            .metric_is("postern_requests_total", &[("status", "5xx")], 0.0)
             .await
-            .to_bits(),
-        0.0_f64.to_bits()
     );
 }

@@ -117,10 +117,7 @@ async fn probes_are_told(scene: &Scene) {
     );
     assert_eq!(postern.probe_answer("/livez").await.unwrap().status, 200);
     scene.counted("postern_draining", &[], 1.0).await;
-    assert_eq!(
-        scene.metric("postern_ready", &[]).await.to_bits(),
-        0.0_f64.to_bits()
-    );
+    assert!(scene.metric_is("postern_ready", &[], 0.0).await);
 }
 
 fn spawn_get(mut connection: Connection, path: &'static str) -> tokio::task::JoinHandle<Answer> {
@@ -259,4 +256,38 @@ async fn a_process_without_connections_drains_at_once() {
     );
     let status = scene.stack.postern.ended(SOON).await.unwrap();
     assert_eq!(status.signal(), None);
+}
+
+#[tokio::test]
+async fn a_drain_by_the_admin_listener_cuts_what_is_left_and_leaves_the_process_up() {
+    let mut scene = Scene::start(&[("POSTERN_DRAIN__TIMEOUT", "1s")]).await;
+    let (mut socket, _carrier) = scene.web_socket(LINK_A, HOST_A, Protocol::Http1).await;
+    let admin = scene.stack.postern.admin();
+    let mut operator = Connection::plain(admin).await.unwrap();
+    let request = operator.request(Method::POST, "/drain").unwrap();
+    let answer = operator
+        .fetch(request.body(empty()).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    assert_eq!(answer.json()["phase"], "noticing");
+    scene.said("drain: deadline").await;
+    assert!(!says_back(&mut socket, "gone").await);
+    assert_eq!(scene.logged("/websocket").await["ending"], "cut");
+    until("the end of the drain", async || {
+        let mut operator = Connection::plain(admin).await.unwrap();
+        operator.get("/drain").await.unwrap().json()["phase"] == "drained"
+    })
+    .await;
+    assert!(scene.metric_is("postern_connections_open", &[], 0.0).await);
+    assert!(
+        scene
+            .metric_is("postern_connections_total", &[("ending", "drained")], 1.0)
+            .await
+    );
+    let postern = &scene.stack.postern;
+    assert_eq!(postern.probe_answer("/livez").await.unwrap().status, 200);
+    assert_eq!(postern.probe_answer("/healthz").await.unwrap().status, 503);
+    drain(&scene, Signal::TERM).await;
+    ends_well(&mut scene).await;
 }

@@ -7,6 +7,7 @@
     reason = "what fails here fails the test"
 )]
 
+mod answers;
 mod config;
 mod credentials;
 mod dicom;

@@ -76,6 +76,11 @@ impl Scene {
             .sum(name, labels)
     }
 
+    /// Whether the metric is this number now.
+    pub async fn metric_is(&self, name: &str, labels: &[(&str, &str)], number: f64) -> bool {
+        (self.metric(name, labels).await - number).abs() < 0.5
+    }
+
     /// Waits until the metric is `value` at least.
     pub async fn counted(&self, name: &str, labels: &[(&str, &str)], value: f64) {
         let counted = self.stack.postern.counted(name, labels, value).await;

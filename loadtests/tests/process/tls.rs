@@ -115,7 +115,7 @@ async fn tls_1_2_and_1_3_are_spoken_with_aead_suites_and_nothing_else() {
         .counted(
             "postern_connections_total",
             &[("ending", "handshake_failed")],
-            7.0,
+            5.0,
         )
         .await;
     let line = scene
@@ -125,7 +125,7 @@ async fn tls_1_2_and_1_3_are_spoken_with_aead_suites_and_nothing_else() {
         .await;
     assert_eq!(
         (&line["link_id"], &line["sni"]),
-        (&LINK_A.into(), &HOST_A.into()),
+        (&LINK_A.to_string().into(), &HOST_A.into()),
         "{line}"
     );
     for version in ["TLSv1.2", "TLSv1.3"] {
@@ -340,7 +340,7 @@ async fn what_is_no_tls_gets_an_alert_and_the_end() {
         .await;
     assert_eq!(
         (&line["link_id"], &line["sni"]),
-        (&LINK_A.into(), &serde_json::Value::Null),
+        (&LINK_A.to_string().into(), &serde_json::Value::Null),
         "{line}"
     );
     assert!(scene.stack.ingress.seen().all().is_empty());
@@ -359,13 +359,13 @@ async fn a_client_that_closes_its_side_is_gone() {
         .write_all(format!("GET /nonce/half HTTP/1.1\r\nHost: {HOST_A}\r\n\r\n").as_bytes())
         .await
         .unwrap();
-    let mut head = [0; 15];
-    stream.read_exact(&mut head).await.unwrap();
-    assert_eq!(&head, b"HTTP/1.1 200 OK");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"half") {
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK"), "{answer:?}");
     stream.shutdown().await.unwrap();
-    let mut rest = Vec::new();
-    stream.read_to_end(&mut rest).await.unwrap();
-    assert!(rest.ends_with(b"half"), "{rest:?}");
+    assert_eq!(stream.read_to_end(&mut answer).await.unwrap(), 0);
     scene
         .counted("postern_connections_total", &[("ending", "closed")], 1.0)
         .await;
@@ -380,7 +380,7 @@ async fn a_client_that_closes_its_side_is_gone() {
         .write_all(format!("GET /drip/600/50 HTTP/1.1\r\nHost: {HOST_A}\r\n\r\n").as_bytes())
         .await
         .unwrap();
-    stream.read_exact(&mut head).await.unwrap();
+    stream.read_exact(&mut [0; 15]).await.unwrap();
     stream.shutdown().await.unwrap();
     assert_eq!(scene.logged("/drip/600/50").await["ending"], "client_broke");
     until("the abort at the ingress", async || {
