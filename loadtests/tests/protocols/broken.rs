@@ -88,15 +88,25 @@ async fn a_download_that_the_client_breaks_off_breaks_off_at_the_ingress() {
     }
 }
 
-/// What the client gets of an answer that breaks off: its status, and whether it looked whole.
-async fn get(connection: &mut Connection, path: &str) -> (u16, bool) {
+/// Whether an answer that breaks off looked whole. Its head may not come at all, if it breaks right behind it.
+async fn looks_whole(connection: &mut Connection, path: &str) -> bool {
     let request = connection.request(Method::GET, path).unwrap();
+<<<<<<< HEAD
+    match connection.send(request.body(empty()).unwrap()).await {
+        Err(_) => false,
+        Ok(response) => {
+            assert_eq!(response.status().as_u16(), 200);
+            response.into_body().collect().await.is_ok()
+        }
+    }
+=======
     let response = connection
         .send(request.body(empty()).unwrap())
         .await
         .unwrap();
     let status = response.status().as_u16();
     (status, response.into_body().collect().await.is_ok())
+>>>>>>> main
 }
 
 #[tokio::test]
@@ -106,10 +116,16 @@ async fn an_answer_that_the_ingress_breaks_off_never_looks_whole() {
         for protocol in Protocol::ALL {
             let mut connection = stack.connect(protocol).await;
             let path = format!("/break/{}", protocol.label());
+<<<<<<< HEAD
+            let whole = looks_whole(&mut connection, &path).await;
+            assert!(!whole, "{way:?} {protocol:?}");
+            let expected = json!({ "status": 200, "ending": "upstream_broke" });
+=======
             let outcome = get(&mut connection, &path).await;
             assert_eq!(outcome, (200, false), "{way:?} {protocol:?}");
             let expected =
                 json!({ "status": 200, "ending": "upstream_broke", "response_bytes": 10 });
+>>>>>>> main
             stack.told(&path, &expected).await;
         }
     }
@@ -135,7 +151,7 @@ async fn an_answer_in_chunks_or_without_a_length_that_is_cut_never_looks_whole()
             let mut connection = stack.connect(protocol).await;
             let path = format!("/cut/{name}/{}", protocol.label());
             let asked = path.clone();
-            let outcome = tokio::spawn(async move { get(&mut connection, &asked).await });
+            let outcome = tokio::spawn(async move { looks_whole(&mut connection, &asked).await });
             let mut ingress = stack.ingress.next().await.unwrap();
             ingress.head().await.unwrap();
             ingress
@@ -144,8 +160,7 @@ async fn an_answer_in_chunks_or_without_a_length_that_is_cut_never_looks_whole()
                 .unwrap();
             // No close_notify: the TCP connection just ends.
             drop(ingress);
-            let outcome = outcome.await.unwrap();
-            assert_eq!(outcome, (200, false), "{name} {protocol:?}");
+            assert!(!outcome.await.unwrap(), "{name} {protocol:?}");
             let expected = json!({ "status": 200, "ending": "upstream_broke" });
             stack.told(&path, &expected).await;
         }

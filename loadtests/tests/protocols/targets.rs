@@ -22,13 +22,18 @@ const PLAIN: [&str; 10] = [
 ];
 
 /// Targets that nginx or Envoy would not forward as they are.
-const ODD: [&str; 8] = [
+const ODD: [&str; 13] = [
     "/a/./b/../c",
     "/../../etc/passwd",
     "/%2e%2e%2f%00",
     "/%zz%",
-    "/|^`{}\"",
+    "/|",
+    "/^",
+    "/{}",
     "/a\\b",
+    "/a?identifier=http://acme.org|12345",
+    "/a?{x:`y`}^\\",
+    "/[a]",
     "/?",
     "/a?%",
 ];
@@ -77,6 +82,19 @@ async fn targets_reach_the_real_ingresses_byte_for_byte() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_target_with_bytes_that_no_target_may_have_is_refused() {
+    let stack = Direct::start(Protocol::Http1).await;
+    for target in [
+        "/<a>", "/a b", "/a?\"x\"", "/a?<b>", "/a\u{7f}", "/a\tb", "a", "*", "\\\\a",
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {HOST_A}\r\n\r\n");
+        let answer = stack.exchange(&request).await;
+        assert_eq!(answer.head.status(), 400, "{target:?}");
+    }
+    assert!(stack.echo.seen().is_empty(), "{:?}", stack.echo.seen());
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::channel::Channel;
 use postern_loadtests::stack::accounts::HOST_A;
 use postern_loadtests::stack::client::{Connection, Protocol, RequestBody, empty, streaming};
 use serde_json::json;
@@ -14,7 +14,13 @@ fn with_trailers(fields: &[(&'static str, &'static str)]) -> RequestBody {
         .iter()
         .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
         .collect();
-    streaming(Full::new(Bytes::from("content")).with_trailers(async move { Some(Ok(trailers)) }))
+    // Of unknown length: a request with a length has no room for trailers in HTTP/1.1.
+    let (mut sender, body) = Channel::<Bytes>::new(1);
+    tokio::spawn(async move {
+        sender.send_data(Bytes::from("content")).await.unwrap();
+        sender.send_trailers(trailers).await.unwrap();
+    });
+    streaming(body)
 }
 
 fn post(connection: &Connection, path: &str) -> http::request::Builder {

@@ -95,6 +95,7 @@ async fn messages_of_any_size_go_both_ways() {
             }
             socket.close(None).await.unwrap();
             while next(&mut socket).await.is_some() {}
+            drop(socket);
             let seen = stack.saw(&path).await;
             assert_eq!(
                 (seen.method.as_str(), seen.version.as_str()),

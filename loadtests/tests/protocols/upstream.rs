@@ -69,11 +69,10 @@ async fn one_connection_serves_request_after_request() {
 async fn new_connections_resume_the_tls_session() {
     for way in [NGINX_1, NGINX_2] {
         let mut stack = Stack::start(way).await;
+        restart(&mut stack, way, 1).await;
+        let mut connection = stack.connect(Protocol::Http2).await;
         for n in 0..6 {
-            // Each reload ends the connections that are there.
-            nginx(&mut stack.ingress).reload().unwrap();
             let path = format!("/nonce/{n}");
-            let mut connection = stack.connect(Protocol::Http2).await;
             assert_eq!(connection.get(&path).await.unwrap().status.as_u16(), 200);
             stack
                 .ingress
@@ -82,17 +81,27 @@ async fn new_connections_resume_the_tls_session() {
                 .unwrap();
         }
         let lines = stack.ingress.seen().all();
+<<<<<<< HEAD
+        assert!(lines.iter().all(|line| line["connection_requests"] == "1"));
+=======
         let resumed = lines
             .iter()
             .filter(|line| line["tls_resumed"] == "r")
             .count();
         assert!(resumed > 0, "{way:?} {lines:?}");
+>>>>>>> main
         assert!(lines.iter().all(|line| line["client_verify"] == "SUCCESS"));
+        let last = lines.last().unwrap();
+        assert_eq!(last["tls_resumed"], "r", "{way:?} {lines:#?}");
     }
 }
 
-/// As many GETs and POSTs without a body at once as `connections` times `each`; what failed.
-async fn burst(stack: &Front, connections: usize, each: usize) -> Vec<String> {
+/// As many requests at once as `connections`, `each` times; what failed.
+///
+/// Over HTTP/2 to the ingress a third are POSTs: a GOAWAY says which requests were not processed. HTTP/1.1 has no
+/// such word, and a POST that meets the end of its connection fails, as it must (RFC 9110 section 9.2.2).
+async fn burst(stack: &Front, way: Way, connections: usize, each: usize) -> Vec<String> {
+    let posts = way.protocol != "http1";
     let mut tasks = JoinSet::new();
     for n in 0..connections {
         let protocol = Protocol::ALL[n % 2];
@@ -100,7 +109,8 @@ async fn burst(stack: &Front, connections: usize, each: usize) -> Vec<String> {
         tasks.spawn(async move {
             let mut failures = Vec::new();
             for turn in 0..each {
-                let outcome = fetch(&mut connection, n, turn).await;
+                let post = posts && turn % 3 == 2;
+                let outcome = fetch(&mut connection, post, format!("{n}-{turn}")).await;
                 failures.extend(outcome.err().map(|error| format!("{protocol:?} {error}")));
             }
             failures
@@ -109,6 +119,10 @@ async fn burst(stack: &Front, connections: usize, each: usize) -> Vec<String> {
     tasks.join_all().await.concat()
 }
 
+<<<<<<< HEAD
+async fn fetch(connection: &mut Connection, post: bool, nonce: String) -> Result<(), String> {
+    let method = if post { Method::POST } else { Method::GET };
+=======
 async fn fetch(connection: &mut Connection, n: usize, turn: usize) -> Result<(), String> {
     let nonce = format!("{n}-{turn}");
     let method = if turn % 3 == 2 {
@@ -116,6 +130,7 @@ async fn fetch(connection: &mut Connection, n: usize, turn: usize) -> Result<(),
     } else {
         Method::GET
     };
+>>>>>>> main
     let request = connection
         .request(method.clone(), &format!("/nonce/{nonce}"))
         .unwrap();
@@ -136,7 +151,11 @@ async fn no_request_fails_when_the_ingress_ends_its_connections_all_the_time() {
     for way in [NGINX_1, NGINX_2] {
         let mut stack = Stack::start(way).await;
         restart(&mut stack, way, 20).await;
+<<<<<<< HEAD
+        let failures = burst(&stack, way, 200, 30).await;
+=======
         let failures = burst(&stack, 200, 30).await;
+>>>>>>> main
         assert!(
             failures.is_empty(),
             "{way:?}: {} failed: {:?}",
@@ -181,15 +200,15 @@ async fn restart(stack: &mut Stack, way: Way, keepalive_requests: usize) {
 async fn connections_that_went_stale_in_the_pool_cost_no_request() {
     for way in [NGINX_1, NGINX_2] {
         let mut stack = Stack::start(way).await;
-        let failures = burst(&stack, 40, 3).await;
+        let failures = burst(&stack, way, 40, 3).await;
         assert!(failures.is_empty(), "{way:?} {failures:?}");
         for _ in 0..5 {
             nginx(&mut stack.ingress).reload().unwrap();
-            let failures = burst(&stack, 40, 3).await;
+            let failures = burst(&stack, way, 40, 3).await;
             assert!(failures.is_empty(), "{way:?} {failures:?}");
         }
         restart(&mut stack, way, 1000).await;
-        let failures = burst(&stack, 40, 3).await;
+        let failures = burst(&stack, way, 40, 3).await;
         assert!(failures.is_empty(), "{way:?} {failures:?}");
     }
 }

@@ -170,7 +170,7 @@ fn a_certificate_that_loses_a_demanded_name_is_refused_and_the_one_in_use_stays(
             .server(&[name])
             .unwrap()
             .write_to(&place)
-            .unwrap()
+            .unwrap();
     };
     let options = Options {
         server: vec![(place.clone(), vec!["*.dicom.example".to_owned()])],

@@ -16,6 +16,7 @@ use crate::connection::http::Connection;
 use crate::outcome::Refusal;
 use crate::request::Requests;
 use crate::request::exchange::Exchange;
+use crate::request::upgrade::WEBSOCKET;
 
 /// A request that may be forwarded.
 pub struct Admitted {
@@ -163,8 +164,13 @@ fn well_framed(parts: &Parts) -> Result<(), Refusal> {
             return Err(Refusal::BadRequest);
         }
     }
-    let extended_connect = parts.extensions.get::<hyper::ext::Protocol>().is_some();
-    if parts.method == Method::CONNECT && !extended_connect {
+    // "The asterisk-form of request-target is only used for a server-wide OPTIONS request" (RFC 9112 section 3.2.4).
+    if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
+        return Err(Refusal::BadRequest);
+    }
+    let protocol = parts.extensions.get::<hyper::ext::Protocol>();
+    let websocket = protocol.is_some_and(|protocol| protocol.as_str() == WEBSOCKET);
+    if parts.method == Method::CONNECT && !websocket {
         return Err(Refusal::BadRequest);
     }
     Ok(())
@@ -282,6 +288,12 @@ mod tests {
             Request::builder()
                 .method(Method::CONNECT)
                 .uri("a.example:443"),
+            Request::builder()
+                .method(Method::CONNECT)
+                .version(Version::HTTP_2)
+                .uri("https://a.example/")
+                .extension(hyper::ext::Protocol::from_static("connect-udp")),
+            Request::get("*"),
         ];
         for request in bad {
             let shown = format!("{request:?}");

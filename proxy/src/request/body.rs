@@ -2,22 +2,28 @@
 //!
 //! A body is forwarded as the `Bytes` it arrived in. [`RequestBody`] can be taken back as long as nothing of
 //! it was read, so that a request whose connection turned out to be stale can be sent once more.
+//! A body that nobody wants any more, such as that of a refused upload, is read and forgotten within bounds: a
+//! client that writes everything before it reads would otherwise meet a reset instead of its answer.
 //! [`AnswerBody`] holds the [`Exchange`] and the upstream [`Lease`] until the last frame: the lease is given
 //! back when the *body* ends, not when its head arrived.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::EXPECT;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::connection::http::Connection;
 use crate::request::exchange::Exchange;
+use crate::request::headers;
 use crate::upstream::Lease;
 
 /// The body of a request, shared between whoever sends it and whoever may have to send it again.
@@ -25,21 +31,55 @@ use crate::upstream::Lease;
 pub struct RequestBody(Option<Arc<Shared>>);
 
 struct Shared {
-    incoming: Mutex<Incoming>,
-    touched: std::sync::atomic::AtomicBool,
+    /// `None` only while it is dropped.
+    incoming: Mutex<Option<Incoming>>,
+    touched: AtomicBool,
+    /// Whether the client waits for `100 Continue` before it sends anything.
+    expects: bool,
+    broken: OnceLock<Broken>,
     bytes: AtomicU64,
     connection: Arc<Connection>,
 }
 
+/// How the body of a request broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// Its framing makes no sense.
+    Malformed,
+    /// The client broke off.
+    Gone,
+}
+
+impl Broken {
+    fn of(error: &hyper::Error) -> Self {
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+                return match error.kind() {
+                    // What hyper's decoder says of a chunk that is none.
+                    std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData => {
+                        Self::Malformed
+                    }
+                    _ => Self::Gone,
+                };
+            }
+            source = cause.source();
+        }
+        Self::Gone
+    }
+}
+
 impl RequestBody {
     /// Wraps what the client sends. A body that is known to be empty costs nothing.
-    pub fn new(incoming: Incoming, connection: &Arc<Connection>) -> Self {
+    pub fn new(incoming: Incoming, headers: &HeaderMap, connection: &Arc<Connection>) -> Self {
         if incoming.is_end_stream() {
             return Self(None);
         }
         Self(Some(Arc::new(Shared {
-            incoming: Mutex::new(incoming),
-            touched: std::sync::atomic::AtomicBool::new(false),
+            incoming: Mutex::new(Some(incoming)),
+            touched: AtomicBool::new(false),
+            expects: headers.contains_key(EXPECT),
+            broken: OnceLock::new(),
             bytes: AtomicU64::new(0),
             connection: Arc::clone(connection),
         })))
@@ -62,6 +102,13 @@ impl RequestBody {
             .is_some_and(|shared| shared.touched.load(Ordering::Relaxed))
     }
 
+    /// How it broke, if it did.
+    pub fn broken(&self) -> Option<Broken> {
+        self.0
+            .as_ref()
+            .and_then(|shared| shared.broken.get().copied())
+    }
+
     /// Bytes that passed so far.
     pub fn bytes(&self) -> u64 {
         self.0
@@ -71,22 +118,88 @@ impl RequestBody {
 }
 
 impl Shared {
-    fn passed(&self, frame: Option<&Frame<Bytes>>) {
-        match frame {
-            Some(frame) => {
-                if let Some(data) = frame.data_ref() {
-                    self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-                    self.connection.activity.touch(Instant::now());
-                }
+    fn incoming(&self) -> MutexGuard<'_, Option<Incoming>> {
+        self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut incoming = self.incoming();
+        let Some(incoming) = incoming.as_mut() else {
+            return Poll::Ready(None);
+        };
+        self.touched.store(true, Ordering::Relaxed);
+        let frame = match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+            Some(Err(error)) => {
+                // The first error is the one that tells.
+                let _ = self.broken.set(Broken::of(&error));
+                return Poll::Ready(Some(Err(error)));
             }
-            None => {
-                if let Some(framing) = &self.connection.framing {
-                    framing.body_ended();
-                }
-            }
+            Some(Ok(frame)) => Some(self.passed(frame)),
+            None => None,
+        };
+        if frame.is_none() || incoming.is_end_stream() {
+            self.ended();
+        }
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn passed(&self, mut frame: Frame<Bytes>) -> Frame<Bytes> {
+        if let Some(data) = frame.data_ref() {
+            self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+            self.connection.activity.touch(Instant::now());
+        }
+        if let Some(trailers) = frame.trailers_mut() {
+            headers::trailers_to_ingress(trailers);
+        }
+        frame
+    }
+
+    fn ended(&self) {
+        if let Some(framing) = &self.connection.framing {
+            framing.body_ended();
         }
     }
 }
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let incoming = self.incoming.get_mut();
+        let incoming = incoming.unwrap_or_else(PoisonError::into_inner).take();
+        let Some(incoming) = incoming else { return };
+        let waits_for_us = self.expects && !*self.touched.get_mut();
+        let settled = incoming.is_end_stream() || self.broken.get().is_some() || waits_for_us;
+        // HTTP/2 resets the stream; its connection goes on.
+        if self.connection.http2 || settled {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(forget(incoming, Arc::clone(&self.connection)));
+        }
+    }
+}
+
+/// Reads on and forgets, until the end of the body or of our patience. hyper closes what is left unread.
+async fn forget(mut incoming: Incoming, connection: Arc<Connection>) {
+    let reading = async {
+        let mut left = FORGET_BYTES_MAX;
+        while let Some(Ok(frame)) = incoming.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+        if let Some(framing) = &connection.framing {
+            framing.body_ended();
+        }
+    };
+    // Late: then it is closed.
+    let _ = timeout(FORGET_TIMEOUT, reading).await;
+}
+
+// Limit: what a client may send after its answer before it is cut off; a DICOM instance or two. nginx reads on
+// for 30 s (`lingering_time`) without a bound of bytes.
+const FORGET_BYTES_MAX: usize = 64 * 1024 * 1024;
+const FORGET_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Body for RequestBody {
     type Data = Bytes;
@@ -96,41 +209,22 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(shared) = &self.0 else {
-            return Poll::Ready(None);
-        };
-        let mut incoming = shared
-            .incoming
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        shared.touched.store(true, Ordering::Relaxed);
-        let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx)).transpose()?;
-        shared.passed(frame.as_ref());
-        if frame.is_some() && incoming.is_end_stream() {
-            shared.passed(None);
+        match &self.0 {
+            None => Poll::Ready(None),
+            Some(shared) => shared.poll_frame(cx),
         }
-        Poll::Ready(frame.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|shared| {
-            shared
-                .incoming
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .is_end_stream()
-        })
+        let ended =
+            |shared: &Arc<Shared>| shared.incoming().as_ref().is_none_or(Body::is_end_stream);
+        self.0.as_ref().is_none_or(ended)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            None => SizeHint::with_exact(0),
-            Some(shared) => shared
-                .incoming
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .size_hint(),
-        }
+        let known = |shared: &Arc<Shared>| shared.incoming().as_ref().map(Body::size_hint);
+        let hint = self.0.as_ref().and_then(known);
+        hint.unwrap_or_else(|| SizeHint::with_exact(0))
     }
 }
 

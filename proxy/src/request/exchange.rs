@@ -140,8 +140,17 @@ impl Exchange {
         self.0.answer_bytes = to_client;
     }
 
-    /// The ingress broke off in the middle of its answer.
+    /// The client broke off.
+    pub fn client_broke(&mut self) {
+        self.0.ending = Some(RequestEnding::ClientBroke);
+    }
+
+    /// The ingress broke off in the middle of its answer; or the client in the middle of its request, and the
+    /// ingress for that.
     pub fn upstream_broke(&mut self, error: &hyper::Error) {
+        if self.0.body.broken().is_some() {
+            return self.client_broke();
+        }
         tracing::warn!(request_id = %self.0.id, %error, "the ingress broke off in the middle of an answer");
         self.0.ending = Some(RequestEnding::UpstreamBroke);
     }

@@ -1,7 +1,7 @@
 //! Forwarding: one request to one endpoint of the permit's cluster, and its answer back.
 //!
-//! A request is sent again, once, only if that cannot make anything happen twice: it was never sent, or it is
-//! idempotent (RFC 9110 section 9.2.2) and the connection it was sent on turned out to be closed before a byte
+//! A request is sent again, at most twice, only if that cannot make anything happen twice: it was never sent, or
+//! it is idempotent (RFC 9110 section 9.2.2) and the connection it was sent on turned out to be closed before a byte
 //! of an answer. Its body must not have been read.
 
 use std::future::Future;
@@ -18,10 +18,10 @@ use tokio::time::timeout;
 use crate::outcome::Refusal;
 use crate::request::Requests;
 use crate::request::admit::Admitted;
-use crate::request::body::{AnswerBody, RequestBody};
+use crate::request::body::{AnswerBody, Broken, RequestBody};
 use crate::request::exchange::Exchange;
-use crate::request::headers;
-use crate::upstream::{Lease, SendError};
+use crate::request::{headers, respond};
+use crate::upstream::{Lease, SendError, Way};
 
 /// A refusal, and the exchange it is the end of.
 pub type Refused = (Refusal, Exchange);
@@ -43,7 +43,8 @@ pub async fn forward(
     };
     match sent {
         Some(Ok((response, lease))) => Ok(answer(response, lease, exchange)),
-        Some(Err(refusal)) => Err((refusal, exchange)),
+        Some(Err(Failed::Refused(refusal))) => Err((refusal, exchange)),
+        Some(Err(Failed::ClientBroke)) => Ok(respond::gone(exchange)),
         None => Err((Refusal::UpstreamTimeout, exchange)),
     }
 }
@@ -74,43 +75,79 @@ async fn send(
     parts: Parts,
     body: RequestBody,
     exchange: &mut Exchange,
-) -> Result<(Response<Incoming>, Lease), Refusal> {
+) -> Result<(Response<Incoming>, Lease), Failed> {
     let cluster = admitted.permit.cluster();
-    let mut again = Some(parts.clone());
-    let mut parts = parts;
+    let mut way = Way::Pooled;
+    let mut attempt = 1;
     loop {
-        let mut lease = requests.upstream.lease(cluster).await.map_err(|error| {
+        let leased = requests.upstream.lease(cluster, way).await;
+        let mut lease = leased.map_err(|error| {
             tracing::warn!(request_id = %exchange.id(), %cluster, %error, "no connection to the ingress");
             if error.is_timeout() { Refusal::UpstreamTimeout } else { Refusal::UpstreamConnect }
         })?;
         exchange.served_by(lease.served());
         let reused = lease.reused();
-        let request = address(parts, &admitted.authority, lease.is_http2(), body.clone());
+        let head = parts.clone();
+        let request = address(head, &admitted.authority, lease.is_http2(), body.clone());
         let error = match lease.send(request).await {
             Ok(response) => return Ok((response, lease)),
             Err(error) => error,
         };
-        let spare = again
-            .take()
-            .filter(|spare| may_send_again(&error, reused, spare, &body));
-        tracing::debug!(request_id = %exchange.id(), %error, retry = spare.is_some(), "the ingress broke");
-        let Some(spare) = spare else {
+        // What the client broke is not the ingress's fault, whatever the ingress said to it.
+        match body.broken() {
+            Some(Broken::Malformed) => return Err(Refusal::BadRequest.into()),
+            Some(Broken::Gone) => return Err(Failed::ClientBroke),
+            None => {}
+        }
+        let Some(next) = again(&error, attempt, reused, &parts, &body) else {
             tracing::warn!(
                 request_id = %exchange.id(), %cluster, %error,
                 "the ingress broke before it answered"
             );
-            return Err(Refusal::UpstreamBroke);
+            return Err(Refusal::UpstreamBroke.into());
         };
-        parts = spare;
+        way = next;
+        attempt += 1;
+        tracing::debug!(request_id = %exchange.id(), %error, attempt, "the ingress broke, once more");
         requests.metrics.upstream_retried();
     }
 }
 
-fn may_send_again(error: &SendError, reused: bool, parts: &Parts, body: &RequestBody) -> bool {
+/// Whether the request may be sent again, and on which connection.
+///
+/// Where many requests share a connection that the ingress ends, they all meet on the next one, and it may end
+/// as well before all of them had their turn. So the last attempt opens a connection whose first request it is.
+fn again(
+    error: &SendError,
+    attempt: u32,
+    reused: bool,
+    parts: &Parts,
+    body: &RequestBody,
+) -> Option<Way> {
     if body.touched() {
-        return false;
+        return None;
     }
-    error.never_sent() || (reused && error.before_answer() && parts.method.is_idempotent())
+    if error.never_sent() {
+        return match attempt {
+            1 => Some(Way::Pooled),
+            2 => Some(Way::Fresh),
+            _ => None,
+        };
+    }
+    let stale = reused && error.before_answer() && parts.method.is_idempotent();
+    (attempt == 1 && stale).then_some(Way::Fresh)
+}
+
+/// Why there is no answer of the ingress's.
+enum Failed {
+    Refused(Refusal),
+    ClientBroke,
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 /// Addresses the request: `:scheme`, `:authority` and path for HTTP/2, path and `Host` for HTTP/1.1.

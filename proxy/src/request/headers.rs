@@ -92,7 +92,21 @@ pub fn to_client(headers: &mut HeaderMap, id: RequestId) {
     headers.insert(X_REQUEST_ID, unlike_any_other(id.to_header()));
 }
 
+/// Makes the client's request trailers the ones that the ingress gets: what cannot be claimed in a header cannot
+/// be claimed here, since some servers read trailers as headers.
+pub fn trailers_to_ingress(trailers: &mut HeaderMap) {
+    strip_hop_by_hop(trailers);
+    strip_identity(trailers);
+    trailers.remove(X_REQUEST_ID);
+    trailers.remove(HOST);
+}
+
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // "An intermediary that chooses to forward the message MUST first remove the received Content-Length
+        // field" (RFC 9112 section 6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
     if headers.contains_key(CONNECTION) {
         // "Intermediaries MUST parse a received Connection header field before a message is forwarded and,
         // for each connection-option in this field, remove any header or trailer field(s) from the message
@@ -280,6 +294,20 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "content-length"]);
+    }
+
+    #[test]
+    fn a_length_beside_a_transfer_coding_never_passes() {
+        let mut headers = map(&[("transfer-encoding", "chunked"), ("content-length", "3")]);
+        strip_hop_by_hop(&mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
+    }
+
+    #[test]
+    fn trailers_claim_nothing() {
+        let mut trailers = map(&[("x-forwarded-for", "1.1.1.1"), ("grpc-status", "0")]);
+        trailers_to_ingress(&mut trailers);
+        assert_eq!(trailers, map(&[("grpc-status", "0")]));
     }
 
     #[test]

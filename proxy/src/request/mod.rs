@@ -23,6 +23,7 @@ use crate::connection::authorize::Authorizer;
 use crate::connection::http::Connection;
 use crate::credentials::Credentials;
 use crate::metrics::Metrics;
+use crate::outcome::Refusal;
 use crate::request::admit::Load;
 use crate::request::body::{AnswerBody, RequestBody};
 use crate::request::exchange::Exchange;
@@ -64,7 +65,7 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
     let (mut parts, incoming) = request.into_parts();
-    let body = RequestBody::new(incoming, &connection);
+    let body = RequestBody::new(incoming, &parts.headers, &connection);
     let mut exchange = Exchange::begin(
         Arc::clone(&requests),
         Arc::clone(&connection),
@@ -76,6 +77,10 @@ pub async fn handle(
         Err(refusal) => return respond::refuse(refusal, &connection, exchange),
     };
     let upgrade = upgrade::requested(&mut parts, &connection);
+    if upgrade.is_some() && !body.is_empty() {
+        // Where the body ends and the tunnel begins, two parsers could see differently.
+        return respond::refuse(Refusal::BadRequest, &connection, exchange);
+    }
     headers::to_ingress(
         &mut parts.headers,
         &connection,

@@ -40,7 +40,7 @@ pub fn refuse(
     };
     exchange.refused(refusal);
     exchange.answered(status);
-    if close {
+    if close && connection.http2 {
         connection.close();
     }
     let mut response = Response::new(AnswerBody::local(body, exchange));
@@ -60,6 +60,15 @@ pub fn refuse(
     if close && !connection.http2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    response
+}
+
+/// For a client that is gone: told as such, and seen by nobody.
+pub fn gone(mut exchange: Exchange) -> Response<AnswerBody> {
+    exchange.client_broke();
+    drop(exchange);
+    let mut response = Response::new(AnswerBody::none());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
     response
 }
 

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::ext::Protocol;
@@ -41,7 +44,8 @@ pub fn requested(parts: &mut Parts, connection: &Connection) -> Option<Upgrade> 
             .is_some_and(|p| p.as_str() == WEBSOCKET);
     let by_header = parts.version == Version::HTTP_11
         && parts.method == Method::GET
-        && parts.headers.get(UPGRADE).is_some_and(is_websocket);
+        && parts.headers.get(UPGRADE).is_some_and(is_websocket)
+        && names_upgrade(&parts.headers);
     if !extended_connect && !by_header {
         return None;
     }
@@ -50,6 +54,17 @@ pub fn requested(parts: &mut Parts, connection: &Connection) -> Option<Upgrade> 
         client,
         extended_connect,
     })
+}
+
+/// "A sender of Upgrade MUST also send an "Upgrade" connection option in the Connection header field" (RFC 9110
+/// section 7.8): without it, the field is one that somebody before us should have removed.
+fn names_upgrade(headers: &HeaderMap) -> bool {
+    let mut options = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    options.any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
 }
 
 fn is_websocket(value: &HeaderValue) -> bool {
@@ -157,6 +172,8 @@ fn ask(mut parts: Parts, upgrade: &Upgrade) -> Request<RequestBody> {
     parts
         .headers
         .insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    // It has no body; a length of 0 would be the only one left.
+    parts.headers.remove(CONTENT_LENGTH);
     parts.version = Version::HTTP_11;
     parts.uri = parts
         .uri
@@ -263,6 +280,7 @@ async fn pump(
     let _ = to.shutdown().await;
 }
 
-const WEBSOCKET: &str = "websocket";
+/// The one protocol that may be upgraded to.
+pub const WEBSOCKET: &str = "websocket";
 // Limit: what a WebSocket holds in each direction.
 const PUMP_BYTES: usize = 16 * 1024;

@@ -22,6 +22,9 @@ pub enum Protocol {
     Http2,
 }
 
+// Limit: endpoints of a cluster; the configuration allows no more. One bit each while one is chosen.
+const ENDPOINTS_MAX: usize = u64::BITS as usize;
+
 /// A group of ingress endpoints.
 #[derive(Debug)]
 pub struct Cluster {
@@ -70,12 +73,15 @@ impl Cluster {
         } else {
             0
         };
-        let in_turn = move |n: usize| &self.endpoints[(first.wrapping_add(n)) % count];
-        let with = move |down: bool| {
+        // As they are when the search begins: one that fails meanwhile is not tried a second time.
+        let down = self.endpoints.iter().enumerate().fold(0, |bits, (n, e)| {
+            bits | (u64::from(e.down.load(Ordering::Relaxed)) << (n % ENDPOINTS_MAX))
+        });
+        let with = move |wanted: bool| {
             (0..count)
-                .map(in_turn)
-                .filter(move |endpoint| endpoint.down.load(Ordering::Relaxed) == down)
-                .map(|endpoint| endpoint.address)
+                .map(move |n| first.wrapping_add(n) % count)
+                .filter(move |n| (down >> (n % ENDPOINTS_MAX) & 1 == 1) == wanted)
+                .map(|n| self.endpoints[n].address)
         };
         with(false).chain(with(true))
     }
@@ -171,6 +177,17 @@ mod tests {
         let cluster = cluster();
         assert_eq!(order(&cluster), ["10.0.0.1", "10.0.0.2"]);
         assert_eq!(order(&cluster), ["10.0.0.2", "10.0.0.1"]);
+    }
+
+    #[test]
+    fn an_endpoint_that_fails_during_the_search_is_not_tried_again_in_it() {
+        let cluster = cluster();
+        let mut tried = Vec::new();
+        for address in cluster.candidates() {
+            cluster.failed(address);
+            tried.push(address.ip().to_string());
+        }
+        assert_eq!(tried, ["10.0.0.1", "10.0.0.2"]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::read_ahead::ReadAhead;
 use crate::request::body::RequestBody;
 use crate::upstream::Options;
 use crate::upstream::cluster::{Cluster, Protocol};
+use crate::upstream::pool::STREAMS_MAX;
 use crate::upstream::tally::{Tallied, Tally};
 
 /// A connection, ready for its first request.
@@ -133,8 +134,9 @@ const HEADERS_MAX: usize = 256;
 const HEAD_BYTES_MAX: usize = 128 * 1024;
 const HTTP2_HEAD_BYTES_MAX: u32 = 128 * 1024;
 const HTTP1_BUFFER_BYTES: usize = 128 * 1024;
-// Limit: answers that the ingress sends ahead of our clients: 1 MiB a stream, 16 MiB a connection.
-const HTTP2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+// Limit: what the ingress sends ahead of a client that does not read: 256 KiB a stream. A connection has room for
+// that of all its streams at once, 25 MiB, or clients that do not read would hold back the others.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = HTTP2_STREAM_WINDOW_BYTES * STREAMS_MAX;
 // Limit: what one upload may hold while the ingress reads slowly.
 const HTTP2_SEND_BUFFER_BYTES: usize = 256 * 1024;

@@ -52,6 +52,15 @@ pub struct Upstream {
     metrics: Arc<Metrics>,
 }
 
+/// Where a connection to send on comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// One that is there, or a new one that others may share at once.
+    Pooled,
+    /// A new one, whose first request it will be.
+    Fresh,
+}
+
 /// Who serves a request, for its log line.
 #[derive(Debug, Clone)]
 pub struct Served {
@@ -115,15 +124,15 @@ impl Upstream {
     }
 
     /// The right to send one request to an endpoint of the cluster, by whatever protocol it prefers.
-    pub async fn lease(&self, cluster: &ClusterName) -> Result<Lease, LeaseError> {
+    pub async fn lease(&self, cluster: &ClusterName, way: Way) -> Result<Lease, LeaseError> {
         let cluster = self.cluster(cluster)?;
-        self.lease_by(cluster, cluster.protocol).await
+        self.lease_by(cluster, cluster.protocol, way).await
     }
 
     /// The same by HTTP/1.1, for upgrades.
     pub async fn lease_http1(&self, cluster: &ClusterName) -> Result<Lease, LeaseError> {
         let cluster = self.cluster(cluster)?;
-        self.lease_by(cluster, Protocol::Http1).await
+        self.lease_by(cluster, Protocol::Http1, Way::Pooled).await
     }
 
     fn cluster(&self, name: &ClusterName) -> Result<&Cluster, LeaseError> {
@@ -132,7 +141,12 @@ impl Upstream {
             .ok_or_else(|| LeaseError::NoCluster(name.clone()))
     }
 
-    async fn lease_by(&self, cluster: &Cluster, protocol: Protocol) -> Result<Lease, LeaseError> {
+    async fn lease_by(
+        &self,
+        cluster: &Cluster,
+        protocol: Protocol,
+        way: Way,
+    ) -> Result<Lease, LeaseError> {
         let identity = self.credentials.client().ok_or(LeaseError::NoIdentity)?;
         let mut candidates = cluster.candidates();
         let Some(first) = candidates.next() else {
@@ -143,18 +157,19 @@ impl Upstream {
             generation: identity.generation,
             protocol,
         };
-        if let Some(pooled) = self.pool.take(&key) {
+        if let Some(pooled) = self.pooled(&key, way) {
             return Ok(self.reuse(key, pooled));
         }
         // Boxed: connecting is rare and its future is large; every request would carry it.
         let candidates = std::iter::once(first).chain(candidates);
-        Box::pin(self.connect(cluster, protocol, &identity, candidates)).await
+        Box::pin(self.connect(cluster, protocol, way, &identity, candidates)).await
     }
 
     async fn connect(
         &self,
         cluster: &Cluster,
         protocol: Protocol,
+        way: Way,
         identity: &ClientCredentials,
         candidates: impl Iterator<Item = SocketAddr>,
     ) -> Result<Lease, LeaseError> {
@@ -165,8 +180,14 @@ impl Upstream {
                 generation: identity.generation,
                 protocol,
             };
+            if let Some(pooled) = self.pooled(&key, way) {
+                return Ok(self.reuse(key, pooled));
+            }
             // One connection at a time where many requests may share it.
-            let gate = self.pool.gate(&key);
+            let gate = match way {
+                Way::Pooled => self.pool.gate(&key),
+                Way::Fresh => None,
+            };
             let _turn = match &gate {
                 Some(gate) => Some(gate.lock().await),
                 None => None,
@@ -195,6 +216,13 @@ impl Upstream {
         match last {
             Some((endpoint, source)) => Err(LeaseError::Connect { endpoint, source }),
             None => Err(LeaseError::NoCluster(cluster.name.clone())),
+        }
+    }
+
+    fn pooled(&self, key: &pool::Key, way: Way) -> Option<Pooled> {
+        match way {
+            Way::Pooled => self.pool.take(key),
+            Way::Fresh => None,
         }
     }
 

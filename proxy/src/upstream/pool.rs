@@ -57,6 +57,8 @@ struct Shared {
     sender: http2::SendRequest<RequestBody>,
     opened: Instant,
     streams: Arc<AtomicUsize>,
+    /// Requests that were sent on it.
+    requests: usize,
 }
 
 /// A connection taken from the pool, or a stream of one.
@@ -136,13 +138,18 @@ impl Pool {
         let place = places.get_mut(key)?;
         let age_max = self.options.connection_age_max;
         if !place.shared.is_empty() {
-            place
-                .shared
-                .retain(|shared| !shared.sender.is_closed() && shared.opened.elapsed() < age_max);
-            let free = place.shared.iter().find(|shared| shared.has_room());
-            return free.map(|shared| Pooled::Http2 {
-                sender: shared.sender.clone(),
-                stream: Stream::of(&shared.streams),
+            place.shared.retain(|shared| {
+                !shared.sender.is_closed()
+                    && shared.opened.elapsed() < age_max
+                    && shared.requests < REQUESTS_MAX
+            });
+            let free = place.shared.iter_mut().find(|shared| shared.has_room());
+            return free.map(|shared| {
+                shared.requests += 1;
+                Pooled::Http2 {
+                    sender: shared.sender.clone(),
+                    stream: Stream::of(&shared.streams),
+                }
             });
         }
         while let Some(idle) = place.idle.pop() {
@@ -187,6 +194,7 @@ impl Pool {
                     sender: sender.clone(),
                     opened: now,
                     streams,
+                    requests: 1,
                 };
                 self.places().entry(*key).or_default().shared.push(shared);
                 Pooled::Http2 { sender, stream }
@@ -260,7 +268,7 @@ impl Pool {
 impl Shared {
     fn has_room(&self) -> bool {
         let streams = self.streams.load(Ordering::Relaxed);
-        self.sender.is_ready() && streams < STREAMS_MAX
+        self.sender.is_ready() && streams < STREAMS_MAX as usize
     }
 }
 
@@ -268,4 +276,7 @@ impl Shared {
 const IDLE_MAX: usize = 512;
 // Limit: streams on one HTTP/2 connection. nginx allows 128 and Envoy more; beyond this, head-of-line blocking
 // of the one TCP connection costs more than a second connection.
-const STREAMS_MAX: usize = 100;
+pub const STREAMS_MAX: u32 = 100;
+// Limit: requests on one HTTP/2 connection. nginx ends it after as many (`keepalive_requests`) and takes no notice
+// of those already on their way; we end it first.
+const REQUESTS_MAX: usize = 1000;
