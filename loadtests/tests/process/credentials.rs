@@ -205,7 +205,7 @@ async fn a_server_certificate_written_to_plain_files_is_used_and_no_request_fail
     let scene = Scene::start(&[]).await;
     // One file after the other: in between, the key is not the certificate's, and the old ones stay in use.
     rotates(&scene, |issued| {
-        issued.write_to(&scene.stack.credentials.private).unwrap()
+        issued.write_to(&scene.stack.credentials.private).unwrap();
     })
     .await;
 }

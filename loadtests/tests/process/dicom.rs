@@ -1,4 +1,4 @@
-//! The main job: a DICOM study stored, found and retrieved by a real DICOMweb client through Private Link
+//! The main job: a DICOM study stored, found and retrieved by a real `DICOMweb` client through Private Link
 //! Service stand-in, Postern and either ingress, from a real DICOM server.
 
 use std::time::Duration;
@@ -69,7 +69,7 @@ async fn session(scene: &Scene, link_id: u32, arguments: &[&str]) -> Output {
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
-async fn stores_and_retrieves(kind: IngressKind, large_mib: u64) {
+async fn stores_and_retrieves(kind: IngressKind, large_mib: u32) {
     let (scene, _orthanc) = with_orthanc(kind).await;
     // A small session first, so that what is measured is the size and not the first of everything.
     let small = session(&scene, LINK_A, &["--large-mib", "1", "--seed", "small"]).await;
@@ -91,7 +91,7 @@ async fn stores_and_retrieves(kind: IngressKind, large_mib: u64) {
         "{report}"
     );
     assert!(
-        report["bytes"].as_u64() > Some(3 * (large_mib << 20)),
+        report["bytes"].as_u64() > Some(u64::from((3 * large_mib) << 20)),
         "{report}"
     );
     let path = format!(
@@ -101,7 +101,7 @@ async fn stores_and_retrieves(kind: IngressKind, large_mib: u64) {
     let stored = |line: &serde_json::Value| {
         line["path"] == path
             && line["method"] == "POST"
-            && line["request_bytes"].as_u64() > Some(large_mib << 20)
+            && line["request_bytes"].as_u64() > Some(u64::from(large_mib << 20))
     };
     let line = scene.logged_as("the large store", stored).await;
     assert_eq!(
@@ -120,9 +120,12 @@ async fn stores_and_retrieves(kind: IngressKind, large_mib: u64) {
         (&seen["x_ms_private_link_id"], &seen["host"]),
         (&LINK_A.to_string().into(), &HOST_A.into())
     );
-    assert!(scene.metric("postern_request_body_bytes_total", &[]).await > (large_mib << 20) as f64);
     assert!(
-        scene.metric("postern_response_body_bytes_total", &[]).await > (3 * large_mib << 20) as f64
+        scene.metric("postern_request_body_bytes_total", &[]).await > f64::from(large_mib << 20)
+    );
+    assert!(
+        scene.metric("postern_response_body_bytes_total", &[]).await
+            > f64::from((3 * large_mib) << 20)
     );
     assert!(scene.metric_is("postern_refusals_total", &[], 0.0).await);
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::scene::{SOON, Scene, says_back, until};
 
-async fn drain(scene: &Scene, signal: Signal) {
+fn drain(scene: &Scene, signal: Signal) {
     scene.stack.postern.signal(signal).unwrap();
 }
 
@@ -62,7 +62,7 @@ async fn what_has_begun_ends_well_and_nothing_new_begins() {
     })
     .await;
 
-    drain(&scene, Signal::TERM).await;
+    drain(&scene, Signal::TERM);
     scene.said("drain: not ready").await;
     probes_are_told(&scene).await;
     // Until the probes have noticed, new connections are served as ever.
@@ -154,7 +154,7 @@ async fn what_does_not_end_by_the_deadline_is_cut_and_logged() {
         let mut scene = Scene::start(&[("POSTERN_DRAIN__TIMEOUT", "1s")]).await;
         let (mut socket, _carrier) = scene.web_socket(LINK_A, HOST_A, Protocol::Http2).await;
         let body = endless(&scene).await;
-        drain(&scene, signal).await;
+        drain(&scene, signal);
         ends_well(&mut scene).await;
         scene.said("drain: deadline").await;
         assert!(body.await.unwrap().is_err());
@@ -184,11 +184,11 @@ async fn an_interrupt_ends_it_at_once_even_during_a_drain() {
         let mut scene = Scene::start(&[("POSTERN_DRAIN__TIMEOUT", "1h")]).await;
         let body = endless(&scene).await;
         if drains {
-            drain(&scene, Signal::TERM).await;
+            drain(&scene, Signal::TERM);
             scene.said("drain: not accepting").await;
         }
         let began = Instant::now();
-        drain(&scene, Signal::INT).await;
+        drain(&scene, Signal::INT);
         ends_well(&mut scene).await;
         assert!(
             began.elapsed() < Duration::from_secs(5),
@@ -214,7 +214,7 @@ async fn a_connection_that_gets_ready_during_the_drain_is_told_to_go_elsewhere()
     scene
         .counted("postern_connections_accepted_total", &[], accepted + 2.0)
         .await;
-    drain(&scene, Signal::TERM).await;
+    drain(&scene, Signal::TERM);
     scene.said("drain: not accepting").await;
     let tls = scene.stack.tls().unwrap();
     for (stream, protocol) in waiting.into_iter().zip(Protocol::ALL) {
@@ -247,7 +247,7 @@ async fn a_connection_that_gets_ready_during_the_drain_is_told_to_go_elsewhere()
 async fn a_process_without_connections_drains_at_once() {
     let mut scene = Scene::start(&[("POSTERN_DRAIN__NOTICE", "0s")]).await;
     let began = Instant::now();
-    drain(&scene, Signal::TERM).await;
+    drain(&scene, Signal::TERM);
     ends_well(&mut scene).await;
     assert!(
         began.elapsed() < Duration::from_secs(5),
@@ -288,6 +288,6 @@ async fn a_drain_by_the_admin_listener_cuts_what_is_left_and_leaves_the_process_
     let postern = &scene.stack.postern;
     assert_eq!(postern.probe_answer("/livez").await.unwrap().status, 200);
     assert_eq!(postern.probe_answer("/healthz").await.unwrap().status, 503);
-    drain(&scene, Signal::TERM).await;
+    drain(&scene, Signal::TERM);
     ends_well(&mut scene).await;
 }

@@ -186,6 +186,7 @@ async fn running_out_of_file_descriptors_is_survived() {
             .is_ok_and(|answer| answer.status == 200)
     })
     .await;
+    scene.counted("postern_accept_errors_total", &[], 1.0).await;
     assert_eq!(
         scene
             .stack
@@ -232,15 +233,29 @@ async fn a_head_with_too_many_or_too_large_fields_is_refused() {
         let seen = scene.stack.ingress.seen().all();
         assert_eq!(seen.iter().filter(|line| line["uri"] == path).count(), 1);
     }
-    let mut connection = scene.connect(LINK_A, HOST_A, Protocol::Http1).await;
-    let mut request = connection.request(Method::GET, "/nonce/many").unwrap();
-    for number in 0..40 {
-        request = request.header(format!("x-{number}"), "v");
+    for (number, protocol) in (1_u32..).zip(Protocol::ALL) {
+        let mut connection = scene.connect(LINK_A, HOST_A, protocol).await;
+        let mut request = connection.request(Method::GET, "/nonce/many").unwrap();
+        for number in 0..40 {
+            request = request.header(format!("x-{number}"), "v");
+        }
+        let request = request.body(empty()).unwrap();
+        let answer = connection.fetch(request).await.unwrap();
+        assert_eq!(answer.status, 431, "{protocol:?}");
+        let labels = [("reason", "head_too_large")];
+        // Over HTTP/2, a head with too many bytes never becomes a request that could be counted.
+        let refused = f64::from(2 + number);
+        scene
+            .counted("postern_refusals_total", &labels, refused)
+            .await;
     }
-    let answer = connection
-        .fetch(request.body(empty()).unwrap())
-        .await
-        .unwrap();
-    assert_eq!(answer.status, 431);
+    let line = scene
+        .logged_as("the refusal", |line| line["refusal"] == "head_too_large")
+        .await;
+    assert_eq!(
+        (&line["link_id"], &line["blame"]),
+        (&LINK_A.to_string().into(), &"client".into()),
+        "{line}"
+    );
     assert!(!scene.ingress_saw("/nonce/many"));
 }

@@ -67,10 +67,10 @@ async fn a_bad_file_is_refused_with_its_place_and_the_previous_routes_stay() {
             .counted(RELOADS, &[("outcome", "refused")], f64::from(number))
             .await;
         let said = scene.stack.postern.operational_log().all();
-        let refused = said
+        let mut refused = said
             .iter()
             .filter(|line| line["message"].to_string().contains("route file refused"));
-        let error = refused.last().expect("a line")["error"].to_string();
+        let error = refused.next_back().expect("a line")["error"].to_string();
         assert!(error.contains(reason), "{error}");
         let place = error.split_once("routes.toml:").expect("a place").1;
         let mut numbers = place.split(':').map(|part| part.trim().parse::<u32>());

@@ -57,6 +57,9 @@ pub async fn admit(
     {
         return Err(Refusal::BadRequest);
     }
+    if parts.headers.len() > requests.options.headers_max {
+        return Err(Refusal::HeadTooLarge);
+    }
     well_framed(parts)?;
     let authority = authority?;
     if !permit.host().matches(authority.host.as_bytes()) {

@@ -36,6 +36,8 @@ pub struct Options {
     pub response_timeout: Duration,
     /// How long an upgraded connection may be silent in both directions.
     pub upgraded_idle_timeout: Duration,
+    /// Most header fields of a request. hyper keeps to it over HTTP/1.1 alone.
+    pub headers_max: usize,
 }
 
 /// What the handling of requests uses. One for each worker thread.

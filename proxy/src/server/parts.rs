@@ -134,6 +134,7 @@ impl Parts {
             options: request::Options {
                 response_timeout: config.upstream.response_timeout,
                 upgraded_idle_timeout: config.http.upgraded_idle_timeout,
+                headers_max: config.http.headers_max,
             },
             authorizer: Arc::clone(&self.authorizer),
             credentials: Arc::clone(&self.credentials),
