@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 
 use crate::access_log::{RequestEnding, RequestRecord};
 use crate::connection::authorize::Permit;
@@ -29,6 +29,7 @@ struct Record {
     started: Instant,
     method: Method,
     uri: Uri,
+    protocol: &'static str,
     authority: Option<HeaderValue>,
     body: RequestBody,
     permit: Option<Arc<Permit>>,
@@ -59,6 +60,7 @@ impl Exchange {
             started,
             method: parts.method.clone(),
             uri: parts.uri.clone(),
+            protocol: protocol(parts.version),
             authority: None,
             body,
             permit: None,
@@ -205,11 +207,7 @@ impl Drop for Record {
                 .and_then(|value| value.to_str().ok()),
             method: self.method.as_str(),
             uri: &self.uri,
-            protocol: if connection.http2 {
-                "HTTP/2.0"
-            } else {
-                "HTTP/1.1"
-            },
+            protocol: self.protocol,
             status: self.status.map(|status| status.as_u16()),
             request_bytes,
             response_bytes: self.answer_bytes,
@@ -225,5 +223,13 @@ impl Drop for Record {
             would_refuse: permit.and_then(Permit::would_refuse),
             ending: self.told_ending(),
         });
+    }
+}
+
+const fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
     }
 }

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service;
 use postern_certs::UnixTime;
+use tokio::signal::unix::{SignalKind, signal};
 
+use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::metrics::Metrics;
@@ -117,6 +119,7 @@ pub struct Background {
     health: Arc<upstream::Health>,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
+    access_log: AccessLog,
 }
 
 impl Background {
@@ -126,6 +129,20 @@ impl Background {
             health: Arc::clone(&parts.upstream_health),
             readiness: Arc::clone(&parts.readiness),
             metrics: Arc::clone(&parts.metrics),
+            access_log: parts.access_log.clone(),
+        }
+    }
+
+    /// SIGHUP: the access log is opened anew, for whoever moved it away. Certificates and routes are looked at all
+    /// the time and need no signal.
+    async fn answer_hangups(&self) {
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+            tracing::error!("SIGHUP cannot be watched");
+            return;
+        };
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: the access log is opened anew");
+            self.access_log.reopen();
         }
     }
 
@@ -146,7 +163,11 @@ impl Background {
 #[async_trait]
 impl Service for Background {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
-        tokio::join!(self.health.run(HEALTH_INTERVAL), self.tell_readiness());
+        tokio::join!(
+            self.health.run(HEALTH_INTERVAL),
+            self.tell_readiness(),
+            self.answer_hangups()
+        );
     }
 
     #[expect(

@@ -4,12 +4,14 @@
 //! again, unless all have failed, in which case every one is tried.
 
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustls::pki_types::ServerName;
 
 use crate::routing::ClusterName;
+use crate::upstream::connect::ConnectError;
 
 /// Which HTTP to speak with an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,24 +109,26 @@ impl Cluster {
 
     /// A connection to the endpoint succeeded.
     pub fn succeeded(&self, address: SocketAddr) {
-        self.mark(address, false);
-    }
-
-    /// A connection to the endpoint failed.
-    pub fn failed(&self, address: SocketAddr) {
-        self.mark(address, true);
-    }
-
-    fn mark(&self, address: SocketAddr, down: bool) {
-        for endpoint in self
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.address == address)
-        {
-            if endpoint.down.swap(down, Ordering::Relaxed) != down {
-                tracing::warn!(cluster = %self.name, endpoint = %address, up = !down, "ingress endpoint changed");
-            }
+        if self.mark(address, false) {
+            tracing::info!(cluster = %self.name, endpoint = %address, "ingress endpoint is up");
         }
+    }
+
+    /// A connection to the endpoint failed. Logged once, until one succeeds again.
+    pub fn failed(&self, address: SocketAddr, error: &ConnectError) {
+        let cause = error.source().map(ToString::to_string);
+        if self.mark(address, true) {
+            tracing::warn!(cluster = %self.name, endpoint = %address, %error, cause, "ingress endpoint is down");
+        } else {
+            tracing::debug!(cluster = %self.name, endpoint = %address, %error, cause, "still down");
+        }
+    }
+
+    /// Whether that was news.
+    fn mark(&self, address: SocketAddr, down: bool) -> bool {
+        let mut endpoints = self.endpoints.iter();
+        let endpoint = endpoints.find(|endpoint| endpoint.address == address);
+        endpoint.is_some_and(|endpoint| endpoint.down.swap(down, Ordering::Relaxed) != down)
     }
 }
 
@@ -184,7 +188,7 @@ mod tests {
         let cluster = cluster();
         let mut tried = Vec::new();
         for address in cluster.candidates() {
-            cluster.failed(address);
+            cluster.failed(address, &ConnectError::Alpn);
             tried.push(address.ip().to_string());
         }
         assert_eq!(tried, ["10.0.0.1", "10.0.0.2"]);
@@ -194,11 +198,11 @@ mod tests {
     fn an_endpoint_that_failed_is_tried_last_until_it_succeeds() {
         let cluster = cluster();
         let first = "10.0.0.1:443".parse().unwrap();
-        cluster.failed(first);
+        cluster.failed(first, &ConnectError::Alpn);
         for _ in 0..3 {
             assert_eq!(order(&cluster), ["10.0.0.2", "10.0.0.1"]);
         }
-        cluster.failed("10.0.0.2:443".parse().unwrap());
+        cluster.failed("10.0.0.2:443".parse().unwrap(), &ConnectError::Alpn);
         assert_eq!(order(&cluster).len(), 2);
         assert!(!cluster.any_up());
         cluster.succeeded(first);

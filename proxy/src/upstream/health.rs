@@ -3,13 +3,16 @@
 //! An endpoint that failed gets requests again once a check succeeds; an endpoint that cannot be reached gets
 //! none even before a request finds out.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::credentials::Credentials;
+use futures_util::future::join_all;
+
+use crate::credentials::{ClientCredentials, Credentials};
 use crate::metrics::Metrics;
 use crate::readiness::Condition;
-use crate::upstream::cluster::{Clusters, Protocol};
+use crate::upstream::cluster::{Cluster, Clusters};
 use crate::upstream::tally::Tally;
 use crate::upstream::{Options, connect};
 
@@ -60,29 +63,32 @@ impl Health {
         let Some(identity) = self.credentials.client() else {
             return false;
         };
-        let mut reached = false;
-        for cluster in self.clusters.iter() {
-            for endpoint in cluster.endpoints() {
-                let (options, tally) = (self.options, &self.tally);
-                match connect::open(endpoint, cluster, Protocol::Auto, &identity, options, tally)
-                    .await
-                {
-                    Ok(_) => {
-                        cluster.succeeded(endpoint);
-                        reached = true;
-                    }
-                    Err(error) => {
-                        tracing::warn!(
-                            cluster = %cluster.name, %endpoint, %error,
-                            cause = std::error::Error::source(&error).map(tracing::field::display),
-                            "health check failed"
-                        );
-                        cluster.failed(endpoint);
-                    }
-                }
+        let all = self
+            .clusters
+            .iter()
+            .flat_map(|cluster| cluster.endpoints().map(move |endpoint| (cluster, endpoint)));
+        let checks = all.map(|(cluster, endpoint)| self.check_one(cluster, endpoint, &identity));
+        // All at once: one that does not answer must not keep the others waiting.
+        join_all(checks).await.contains(&true)
+    }
+
+    async fn check_one(
+        &self,
+        cluster: &Cluster,
+        endpoint: SocketAddr,
+        identity: &ClientCredentials,
+    ) -> bool {
+        let (protocol, options) = (cluster.protocol, self.options);
+        match connect::open(endpoint, cluster, protocol, identity, options, &self.tally).await {
+            Ok(_) => {
+                cluster.succeeded(endpoint);
+                true
+            }
+            Err(error) => {
+                cluster.failed(endpoint, &error);
+                false
             }
         }
-        reached
     }
 }
 

@@ -206,9 +206,8 @@ impl Upstream {
                     return Ok(self.begin(key, opened, started.elapsed()));
                 }
                 Err(error) => {
-                    cluster.failed(endpoint);
+                    cluster.failed(endpoint, &error);
                     self.metrics.upstream_connected(false);
-                    tracing::debug!(%endpoint, %error, "connect failed");
                     last = Some((endpoint, error));
                 }
             }
