@@ -295,27 +295,23 @@ fn bytes(case: &Value) -> Vec<u8> {
             .map_or_else(|| value.to_string(), str::to_owned)
     };
     let headers = case["headers"].as_array().cloned().unwrap_or_default();
-    let mut head = format!(
-        "{} {} {}\r\n",
+    let mut lines = vec![format!(
+        "{} {} {}",
         text(&case["method"]),
         text(&case["uri"]),
         text(&case["version"])
-    );
+    )];
     let has_host = headers
         .iter()
         .any(|field| text(&field["name"]).eq_ignore_ascii_case("host"));
     if !has_host {
-        head += &format!("Host: {HOST_A}\r\n");
+        lines.push(format!("Host: {HOST_A}"));
     }
-    for field in &headers {
-        let value = if field["value"].is_null() {
-            String::new()
-        } else {
-            text(&field["value"])
-        };
-        head += &format!("{}: {value}\r\n", text(&field["name"]));
-    }
-    head += "\r\n";
+    lines.extend(headers.iter().map(|field| match &field["value"] {
+        Value::Null => format!("{}: ", text(&field["name"])),
+        value => format!("{}: {}", text(&field["name"]), text(value)),
+    }));
+    let head = lines.join("\r\n") + "\r\n\r\n";
     head.chars()
         .map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?'))
         .collect()

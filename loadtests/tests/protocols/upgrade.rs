@@ -141,6 +141,20 @@ async fn either_side_can_close() {
 }
 
 #[tokio::test]
+async fn a_client_that_never_closes_holds_no_tunnel_that_the_ingress_has_closed() {
+    let stack = Stack::start(Way::ALL[0]).await;
+    for protocol in Protocol::ALL {
+        let mut connection = connect(&stack, protocol).await;
+        let path = format!("/websocket/held/{}", protocol.label());
+        let mut socket = open(&mut connection, protocol, &path).await;
+        socket.send(Message::text("close")).await.unwrap();
+        while next(&mut socket).await.is_some() {}
+        stack.told(&path, &json!({ "ending": "upgraded" })).await;
+        drop(socket);
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_of_the_ingress_passes_in_its_own_words() {
     for way in Way::ALL {
         let stack = Stack::start(way).await;

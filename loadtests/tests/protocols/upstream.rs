@@ -81,15 +81,7 @@ async fn new_connections_resume_the_tls_session() {
                 .unwrap();
         }
         let lines = stack.ingress.seen().all();
-<<<<<<< HEAD
         assert!(lines.iter().all(|line| line["connection_requests"] == "1"));
-=======
-        let resumed = lines
-            .iter()
-            .filter(|line| line["tls_resumed"] == "r")
-            .count();
-        assert!(resumed > 0, "{way:?} {lines:?}");
->>>>>>> main
         assert!(lines.iter().all(|line| line["client_verify"] == "SUCCESS"));
         let last = lines.last().unwrap();
         assert_eq!(last["tls_resumed"], "r", "{way:?} {lines:#?}");
@@ -119,18 +111,8 @@ async fn burst(stack: &Front, way: Way, connections: usize, each: usize) -> Vec<
     tasks.join_all().await.concat()
 }
 
-<<<<<<< HEAD
 async fn fetch(connection: &mut Connection, post: bool, nonce: String) -> Result<(), String> {
     let method = if post { Method::POST } else { Method::GET };
-=======
-async fn fetch(connection: &mut Connection, n: usize, turn: usize) -> Result<(), String> {
-    let nonce = format!("{n}-{turn}");
-    let method = if turn % 3 == 2 {
-        Method::POST
-    } else {
-        Method::GET
-    };
->>>>>>> main
     let request = connection
         .request(method.clone(), &format!("/nonce/{nonce}"))
         .unwrap();
@@ -151,11 +133,7 @@ async fn no_request_fails_when_the_ingress_ends_its_connections_all_the_time() {
     for way in [NGINX_1, NGINX_2] {
         let mut stack = Stack::start(way).await;
         restart(&mut stack, way, 20).await;
-<<<<<<< HEAD
         let failures = burst(&stack, way, 200, 30).await;
-=======
-        let failures = burst(&stack, 200, 30).await;
->>>>>>> main
         assert!(
             failures.is_empty(),
             "{way:?}: {} failed: {:?}",

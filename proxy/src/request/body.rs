@@ -102,6 +102,14 @@ impl RequestBody {
             .is_some_and(|shared| shared.touched.load(Ordering::Relaxed))
     }
 
+    /// Where it ends is in doubt: nothing more of it will be read.
+    pub fn distrust(&self) {
+        if let Some(shared) = &self.0 {
+            // What is known to be broken stays so.
+            let _ = shared.broken.set(Broken::Malformed);
+        }
+    }
+
     /// How it broke, if it did.
     pub fn broken(&self) -> Option<Broken> {
         self.0
@@ -182,7 +190,12 @@ impl Drop for Shared {
 async fn forget(mut incoming: Incoming, connection: Arc<Connection>) {
     let reading = async {
         let mut left = FORGET_BYTES_MAX;
-        while let Some(Ok(frame)) = incoming.frame().await {
+        loop {
+            let frame = match timeout(FORGET_SILENCE_MAX, incoming.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => break,
+                Ok(Some(Err(_))) | Err(_) => return,
+            };
             left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
             if left == 0 {
                 return;
@@ -197,9 +210,10 @@ async fn forget(mut incoming: Incoming, connection: Arc<Connection>) {
 }
 
 // Limit: what a client may send after its answer before it is cut off; a DICOM instance or two. nginx reads on
-// for 30 s (`lingering_time`) without a bound of bytes.
+// for 30 s (`lingering_time`) and through pauses of 5 s (`lingering_timeout`), without a bound of bytes.
 const FORGET_BYTES_MAX: usize = 64 * 1024 * 1024;
 const FORGET_TIMEOUT: Duration = Duration::from_secs(30);
+const FORGET_SILENCE_MAX: Duration = Duration::from_secs(5);
 
 impl Body for RequestBody {
     type Data = Bytes;

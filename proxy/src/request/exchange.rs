@@ -140,6 +140,11 @@ impl Exchange {
         self.0.answer_bytes = to_client;
     }
 
+    /// Where the request's body ends is in doubt.
+    pub fn distrust_body(&self) {
+        self.0.body.distrust();
+    }
+
     /// The client broke off.
     pub fn client_broke(&mut self) {
         self.0.ending = Some(RequestEnding::ClientBroke);

@@ -38,6 +38,9 @@ pub fn refuse(
     } else {
         body(refusal, status, fhir, &id.to_string())
     };
+    if refusal == Refusal::BadRequest {
+        exchange.distrust_body();
+    }
     exchange.refused(refusal);
     exchange.answered(status);
     if close && connection.http2 {

@@ -3,10 +3,12 @@
 //! Towards the ingress it is always HTTP/1.1 on a connection of its own. Not a byte passes before the ingress
 //! has answered 101. No other protocol may be upgraded to: `h2c` above all would smuggle requests past us.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
     UPGRADE,
@@ -244,14 +246,28 @@ async fn pump_both(client: Upgraded, ingress: Upgraded, limit: Duration, joined:
     let activity = &joined.connection.activity;
     let up = pump(client_read, ingress_write, activity, &joined.up);
     let down = pump(ingress_read, client_write, activity, &joined.down);
-    let mut both = std::pin::pin!(async { tokio::join!(down, up) });
+    let mut half_closed = false;
+    let (mut up, mut down) = (pin!(up.fuse()), pin!(down.fuse()));
     loop {
         let before = joined.moved();
-        if timeout(limit, both.as_mut()).await.is_ok() {
-            return true;
-        }
-        if joined.moved() == before {
-            return false;
+        let patience = if half_closed {
+            limit.min(HALF_CLOSED_TIMEOUT)
+        } else {
+            limit
+        };
+        let ended = timeout(patience, async {
+            tokio::select! {
+                () = &mut up => {}
+                () = &mut down => {}
+            }
+        });
+        match ended.await {
+            Ok(()) if half_closed => return true,
+            Ok(()) => half_closed = true,
+            // One side is done, and the other has nothing more to say.
+            Err(_) if half_closed && joined.moved() == before => return true,
+            Err(_) if joined.moved() == before => return false,
+            Err(_) => {}
         }
     }
 }
@@ -282,5 +298,8 @@ async fn pump(
 
 /// The one protocol that may be upgraded to.
 pub const WEBSOCKET: &str = "websocket";
+// Limit: after one side has ended the tunnel, the other may be silent for so long. A WebSocket is never half open
+// for long: who has sent and got a Close has nothing more to send (RFC 6455 section 7.1.1).
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(5);
 // Limit: what a WebSocket holds in each direction.
 const PUMP_BYTES: usize = 16 * 1024;

@@ -17,6 +17,10 @@ use crate::stack::nginx::pattern;
 const RECORDS_MAX: usize = 4096;
 
 /// One request as it arrived at the back end.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one observation of its own, and a key in the JSON of `/_seen`"
+)]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Its method.
