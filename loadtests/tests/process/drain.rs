@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Method;
 use http_body_util::BodyExt as _;
-use http_body_util::channel::Channel;
+use http_body_util::channel::{Channel, Sender};
 use postern_loadtests::proxy_v2::Header;
-use postern_loadtests::stack::accepts;
 use postern_loadtests::stack::accounts::{HOST_A, LINK_A};
-use postern_loadtests::stack::client::{Answer, Connection, Protocol, empty, open, streaming};
+use postern_loadtests::stack::client::{
+    Answer, ClientError, Connection, Protocol, empty, open, streaming,
+};
+use postern_loadtests::stack::{accepts, echo};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -43,7 +45,7 @@ async fn what_has_begun_ends_well_and_nothing_new_begins() {
     assert_eq!(idle.get("/nonce/first").await.unwrap().status, 200);
     let (mut socket, _carrier) = scene.web_socket(LINK_A, HOST_A, Protocol::Http1).await;
     let mut h2 = scene.connect(LINK_A, HOST_A, Protocol::Http2).await;
-    let (mut upload, uploaded) = upload(&mut h2, "/sink").await;
+    let (mut upload, uploaded) = upload(h2.share().unwrap(), "/sink").await;
     let downloaded = spawn_get(
         scene.connect(LINK_A, HOST_A, Protocol::Http1).await,
         "/drip/30/100",
@@ -53,9 +55,7 @@ async fn what_has_begun_ends_well_and_nothing_new_begins() {
         "/slow/3000",
     );
     until("the requests at the ingress", async || {
-        let seen = postern_loadtests::stack::echo::seen(scene.stack.echo.address())
-            .await
-            .unwrap();
+        let seen = echo::seen(scene.stack.echo.address()).await.unwrap();
         ["/sink", "/drip/30/100", "/slow/3000"]
             .iter()
             .all(|path| seen.iter().any(|seen| seen.uri == *path))
@@ -79,7 +79,7 @@ async fn what_has_begun_ends_well_and_nothing_new_begins() {
         .await
         .unwrap();
     drop(upload);
-    assert_eq!(uploaded.await.unwrap().json()["bytes"], 9 + 8);
+    assert_eq!(uploaded.await.unwrap().unwrap().json()["bytes"], 9 + 8);
     let answer = downloaded.await.unwrap();
     assert!(answer.text().ends_with("drip 29\n"), "{}", answer.text());
     let answer = answered.await.unwrap();
@@ -124,28 +124,21 @@ fn spawn_get(mut connection: Connection, path: &'static str) -> tokio::task::Joi
     tokio::spawn(async move { connection.get(path).await.unwrap() })
 }
 
-async fn upload(
-    h2: &mut Connection,
-    path: &str,
-) -> (
-    http_body_util::channel::Sender<Bytes>,
-    tokio::task::JoinHandle<Answer>,
-) {
+type Upload = (
+    Sender<Bytes>,
+    tokio::task::JoinHandle<Result<Answer, ClientError>>,
+);
+
+async fn upload(mut connection: Connection, path: &str) -> Upload {
     let (mut sender, body) = Channel::<Bytes>::new(1);
-    let request = h2
-        .request(Method::POST, path)
-        .unwrap()
-        .body(streaming(body))
-        .unwrap();
+    let request = connection.request(Method::POST, path).unwrap();
+    let request = request.body(streaming(body)).unwrap();
+    let answer = tokio::spawn(async move { connection.fetch(request).await });
     sender
         .send_data(Bytes::from_static(b"the first"))
         .await
         .unwrap();
-    let mut shared = h2.share().unwrap();
-    (
-        sender,
-        tokio::spawn(async move { shared.fetch(request).await.unwrap() }),
-    )
+    (sender, answer)
 }
 
 #[tokio::test]
@@ -154,14 +147,39 @@ async fn what_does_not_end_by_the_deadline_is_cut_and_logged() {
         let mut scene = Scene::start(&[("POSTERN_DRAIN__TIMEOUT", "1s")]).await;
         let (mut socket, _carrier) = scene.web_socket(LINK_A, HOST_A, Protocol::Http2).await;
         let body = endless(&scene).await;
+        let mut uploads = Vec::new();
+        for (protocol, path) in [(Protocol::Http1, "/sink?h1"), (Protocol::Http2, "/sink?h2")] {
+            let connection = scene.connect(LINK_A, HOST_A, protocol).await;
+            uploads.push(upload(connection, path).await);
+        }
+        until("the uploads at the ingress", async || {
+            let seen = echo::seen(scene.stack.echo.address()).await.unwrap();
+            seen.iter().filter(|seen| seen.body_bytes == 9).count() == 2
+        })
+        .await;
         drain(&scene, signal);
         ends_well(&mut scene).await;
         scene.said("drain: deadline").await;
+        for (_sender, answer) in uploads {
+            assert!(answer.await.unwrap().is_err());
+        }
         assert!(body.await.unwrap().is_err());
         assert!(!says_back(&mut socket, "gone").await);
-        for path in ["/websocket", "/drip/600/50"] {
-            let line = scene.logged(path).await;
-            assert_eq!(line["ending"], "cut", "{line}");
+        let lines = scene.stack.postern.access_log().all().into_iter();
+        let lines: Vec<_> = lines
+            .filter(|line| line["path"] != "/nonce/before")
+            .collect();
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        for line in lines {
+            assert_eq!(
+                (&line["ending"], &line["refusal"]),
+                (&"cut".into(), &Value::Null),
+                "{line}"
+            );
+        }
+        // The ingress is told that no more of them comes.
+        for seen in echo::seen(scene.stack.echo.address()).await.unwrap() {
+            assert!(seen.method != "POST" || !seen.complete, "{seen:?}");
         }
     }
 }
