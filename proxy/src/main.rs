@@ -100,7 +100,14 @@ fn main() -> ExitCode {
 }
 
 fn run(file: &File) -> Result<(), Failure> {
-    postern::server::run(&load(file)?).map_err(|error| Failure::Running(whole(&error)))
+    postern::server::run(&load(file)?).map_err(|error| {
+        let text = whole(&error);
+        if error.is_configuration() {
+            Failure::Configuration(text)
+        } else {
+            Failure::Running(text)
+        }
+    })
 }
 
 fn check(file: &File) -> Result<(), Failure> {

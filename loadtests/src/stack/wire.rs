@@ -3,7 +3,7 @@
 //! A [`Wire`] sends what it is told to and takes apart what comes back, without the opinions of an HTTP
 //! library: a test can send what no library would, and see what a library would hide.
 //!
-//! Invariant: every step ends within [`STEP_TIMEOUT`](super::client::STEP_TIMEOUT), and nothing is read beyond
+//! Invariant: every step ends within [`STEP_TIMEOUT`], and nothing is read beyond
 //! the message that was asked for.
 
 use std::io;

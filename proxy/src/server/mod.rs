@@ -67,6 +67,16 @@ pub enum ServerError {
     Thread(#[source] std::io::Error),
 }
 
+impl ServerError {
+    /// Whether the configuration, or a file that it names, is to blame: exit code 2.
+    pub const fn is_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::Routes(_) | Self::ServerName(_) | Self::Credentials(_)
+        )
+    }
+}
+
 /// Proves what the configuration refers to: route file, credentials, names.
 pub fn check(config: &Config) -> Result<(), ServerError> {
     let parts = Parts::quiet(config)?;
