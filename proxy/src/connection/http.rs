@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -85,6 +86,7 @@ pub struct Connection {
     pub client_header: HeaderValue,
     /// Whether anything moves.
     pub activity: Activity,
+    spoken: OnceLock<HeaderValue>,
     /// Whether it was accepted before, but ready only after, this process began to drain.
     pub born_draining: bool,
     cut: AtomicBool,
@@ -120,6 +122,7 @@ impl Connection {
             standing: ArcSwap::from_pointee(secured.standing),
             sni: secured.sni,
             activity: Activity::new(),
+            spoken: OnceLock::new(),
             born_draining,
             cut: AtomicBool::new(false),
             closing: Notify::new(),
@@ -133,6 +136,17 @@ impl Connection {
     /// Whether we cut it, with whatever was in flight.
     pub fn was_cut(&self) -> bool {
         self.cut.load(Ordering::Relaxed)
+    }
+
+    /// The authority that `text` spells, if a request of this connection was found good with it before.
+    pub fn spoken(&self, text: &str) -> Option<&HeaderValue> {
+        self.spoken.get().filter(|spoken| *spoken == text)
+    }
+
+    /// A request was found good with this authority.
+    pub fn speaks(&self, authority: &HeaderValue) {
+        // A client that spells it in several ways is read each time.
+        let _ = self.spoken.set(authority.clone());
     }
 
     /// Ends the connection once the requests in flight are done.

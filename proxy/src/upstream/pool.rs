@@ -4,7 +4,6 @@
 //! closed. HTTP/2 connections stay here and are shared, as few as their streams allow. The mutex is never
 //! contended: only the worker's own thread takes it.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +34,8 @@ pub struct Key {
 pub struct Pool {
     options: Options,
     metrics: Arc<Metrics>,
-    places: Mutex<HashMap<Key, Place>>,
+    /// A handful: one for each endpoint and protocol, and for a while those of the former generation.
+    places: Mutex<Vec<(Key, Place)>>,
 }
 
 #[derive(Default)]
@@ -128,19 +128,20 @@ impl Pool {
         }
     }
 
-    fn places(&self) -> MutexGuard<'_, HashMap<Key, Place>> {
+    fn places(&self) -> MutexGuard<'_, Vec<(Key, Place)>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection that can take a request now.
     pub fn take(&self, key: &Key) -> Option<Pooled> {
         let mut places = self.places();
-        let place = places.get_mut(key)?;
+        let (_, place) = places.iter_mut().find(|(at, _)| at == key)?;
+        let now = Instant::now();
         let age_max = self.options.connection_age_max;
         if !place.shared.is_empty() {
             place.shared.retain(|shared| {
                 !shared.sender.is_closed()
-                    && shared.opened.elapsed() < age_max
+                    && now.saturating_duration_since(shared.opened) < age_max
                     && shared.requests < REQUESTS_MAX
             });
             let free = place.shared.iter_mut().find(|shared| shared.has_room());
@@ -154,8 +155,8 @@ impl Pool {
         }
         while let Some(idle) = place.idle.pop() {
             let usable = idle.sender.is_ready()
-                && idle.since.elapsed() < self.options.idle_timeout
-                && idle.opened.elapsed() < age_max;
+                && now.saturating_duration_since(idle.since) < self.options.idle_timeout
+                && now.saturating_duration_since(idle.opened) < age_max;
             if usable {
                 return Some(Pooled::Http1 {
                     sender: idle.sender,
@@ -172,7 +173,7 @@ impl Pool {
             return None;
         }
         let mut places = self.places();
-        let place = places.entry(*key).or_default();
+        let place = place(&mut places, key);
         (!place.speaks_http1).then(|| Arc::clone(&place.gate))
     }
 
@@ -181,7 +182,7 @@ impl Pool {
         let now = Instant::now();
         match opened {
             Opened::Http1(sender) => {
-                self.places().entry(*key).or_default().speaks_http1 = true;
+                place(&mut self.places(), key).speaks_http1 = true;
                 Pooled::Http1 {
                     sender,
                     opened: now,
@@ -196,7 +197,7 @@ impl Pool {
                     streams,
                     requests: 1,
                 };
-                self.places().entry(*key).or_default().shared.push(shared);
+                place(&mut self.places(), key).shared.push(shared);
                 Pooled::Http2 { sender, stream }
             }
         }
@@ -227,7 +228,7 @@ impl Pool {
             since: Instant::now(),
         };
         let mut places = self.places();
-        let place = places.entry(key).or_default();
+        let place = place(&mut places, &key);
         if place.idle.len() < IDLE_MAX {
             place.idle.push(idle);
         }
@@ -236,7 +237,7 @@ impl Pool {
     /// Closes what is idle for too long, too old, closed, or of another generation than `current`.
     pub fn sweep(&self, current: u64) {
         let (idle_max, age_max) = (self.options.idle_timeout, self.options.connection_age_max);
-        self.places().retain(|key, place| {
+        self.places().retain_mut(|(key, place)| {
             if key.generation != current {
                 place.idle.clear();
             }
@@ -263,6 +264,18 @@ impl Pool {
     pub fn count_answer(&self, took: Duration) {
         self.metrics.upstream_answered(took);
     }
+}
+
+/// The place of `key`, made if there is none.
+fn place<'a>(places: &'a mut Vec<(Key, Place)>, key: &Key) -> &'a mut Place {
+    let at = places
+        .iter()
+        .position(|(at, _)| at == key)
+        .unwrap_or_else(|| {
+            places.push((*key, Place::default()));
+            places.len() - 1
+        });
+    &mut places[at].1
 }
 
 impl Shared {
