@@ -270,14 +270,16 @@ pub async fn serve(
     let options = own.options.http;
     if let Some(framing) = connection.framing.clone() {
         let io = TokioIo::new(Tap::new(stream, framing));
-        let served = hyper::server::conn::http1::Builder::new()
+        let mut http1 = hyper::server::conn::http1::Builder::new();
+        http1
             .half_close(false)
             .header_read_timeout(None)
-            .max_headers(options.headers_max)
             .max_header_size(options.head_bytes_max)
-            .max_buf_size(options.head_bytes_max.max(HTTP1_BUFFER_BYTES))
-            .serve_connection(io, service)
-            .with_upgrades();
+            .max_buf_size(options.head_bytes_max.max(HTTP1_BUFFER_BYTES));
+        if options.headers_max > HYPER_HEADERS_MAX {
+            http1.max_headers(options.headers_max);
+        }
+        let served = http1.serve_connection(io, service).with_upgrades();
         let served = Upgradable {
             served: pin!(served),
             connection: &connection,
@@ -449,6 +451,9 @@ fn ending(result: hyper::Result<()>, reason: Option<Ending>) -> Ending {
     }
 }
 
+// What hyper reads into a table on the stack. For more it allocates two tables for each request; for fewer,
+// `admit` counts.
+const HYPER_HEADERS_MAX: usize = 100;
 // Limit: hyper reads a body in pieces of at most this; twice a TLS record keeps copies few.
 const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
 // Limit: what one client connection may make us hold of uploads: 1 MiB, a quarter of it per stream.
