@@ -12,23 +12,47 @@ use http::header::EXPECT;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::kept::Kept;
 use super::linger;
 use crate::connection::http::Connection;
 use crate::request::headers;
 
 /// The body of a request, shared between whoever sends it and whoever may have to send it again.
 #[derive(Clone)]
-pub struct RequestBody(Option<Arc<Shared>>);
+pub struct RequestBody {
+    shared: Option<Arc<Shared>>,
+    /// Whose turn it is to send it.
+    turn: u32,
+}
 
 struct Shared {
-    /// `None` only while it is dropped.
-    incoming: Mutex<Option<Incoming>>,
+    source: Mutex<Source>,
     touched: AtomicBool,
     /// Whether the client waits for `100 Continue` before it sends anything.
     expects: bool,
     broken: OnceLock<Broken>,
     bytes: AtomicU64,
     connection: Arc<Connection>,
+}
+
+/// Where the body comes from: what was read of it before, then what the client sends.
+struct Source {
+    kept: Kept,
+    /// `None` only while it is dropped.
+    incoming: Option<Incoming>,
+    ended: bool,
+    turn: u32,
+}
+
+/// Why no more of the body can be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It broke.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// Another attempt has begun to send it.
+    #[error("the request is sent once more, elsewhere")]
+    Elsewhere,
 }
 
 /// How the body of a request broke.
@@ -63,38 +87,80 @@ impl RequestBody {
     /// Wraps what the client sends. A body that is known to be empty costs nothing.
     pub fn new(incoming: Incoming, headers: &HeaderMap, connection: &Arc<Connection>) -> Self {
         if incoming.is_end_stream() {
-            return Self(None);
+            return Self::empty();
         }
-        Self(Some(Arc::new(Shared {
-            incoming: Mutex::new(Some(incoming)),
+        let source = Source {
+            kept: Kept::default(),
+            incoming: Some(incoming),
+            ended: false,
+            turn: 0,
+        };
+        let shared = Arc::new(Shared {
+            source: Mutex::new(source),
             touched: AtomicBool::new(false),
             expects: headers.contains_key(EXPECT),
             broken: OnceLock::new(),
             bytes: AtomicU64::new(0),
             connection: Arc::clone(connection),
-        })))
+        });
+        Self {
+            shared: Some(shared),
+            turn: 0,
+        }
     }
 
     /// A body of no bytes.
     pub fn empty() -> Self {
-        Self(None)
+        Self {
+            shared: None,
+            turn: 0,
+        }
+    }
+
+    /// The body from its first byte, to be sent; whoever sent it before gets no more of it. What is read of it is
+    /// kept, within bounds, if whom it is sent to can `decline` it after that.
+    #[must_use]
+    pub fn attempt(&self, decline: bool) -> Self {
+        let turn = self.shared.as_ref().map_or(0, |shared| {
+            let mut source = shared.source();
+            source.kept.rewind(decline);
+            source.turn += 1;
+            source.turn
+        });
+        Self {
+            shared: self.shared.clone(),
+            turn,
+        }
+    }
+
+    /// Whether it can be sent from its first byte: nothing was read of it, or all that was is kept.
+    pub fn whole(&self) -> bool {
+        let whole = |shared: &Arc<Shared>| shared.source().kept.whole();
+        self.shared.as_ref().is_none_or(whole)
+    }
+
+    /// It will not be sent again: what was kept of it for that is forgotten.
+    pub fn settle(&self) {
+        if let Some(shared) = &self.shared {
+            shared.source().kept.forget();
+        }
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.shared.is_none()
     }
 
-    /// Whether a part of it was read, so that it cannot be sent again.
+    /// Whether somebody began to read it.
     pub fn touched(&self) -> bool {
-        self.0
+        self.shared
             .as_ref()
             .is_some_and(|shared| shared.touched.load(Ordering::Relaxed))
     }
 
     /// Where it ends is in doubt: nothing more of it will be read.
     pub fn distrust(&self) {
-        if let Some(shared) = &self.0 {
+        if let Some(shared) = &self.shared {
             // What is known to be broken stays so.
             let _ = shared.broken.set(Broken::Malformed);
         }
@@ -102,27 +168,43 @@ impl RequestBody {
 
     /// How it broke, if it did.
     pub fn broken(&self) -> Option<Broken> {
-        self.0
+        self.shared
             .as_ref()
             .and_then(|shared| shared.broken.get().copied())
     }
 
     /// Bytes that passed so far.
     pub fn bytes(&self) -> u64 {
-        self.0
+        self.shared
             .as_ref()
             .map_or(0, |shared| shared.bytes.load(Ordering::Relaxed))
     }
 }
 
 impl Shared {
-    fn incoming(&self) -> MutexGuard<'_, Option<Incoming>> {
-        self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
+    fn source(&self) -> MutexGuard<'_, Source> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut incoming = self.incoming();
-        let Some(incoming) = incoming.as_mut() else {
+    fn poll_frame(
+        &self,
+        turn: u32,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut source = self.source();
+        if source.turn != turn {
+            return Poll::Ready(Some(Err(BodyError::Elsewhere)));
+        }
+        if let Some(frame) = source.kept.next() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let Source {
+            kept,
+            incoming: Some(incoming),
+            ended: ended @ false,
+            ..
+        } = &mut *source
+        else {
             return Poll::Ready(None);
         };
         self.touched.store(true, Ordering::Relaxed);
@@ -130,12 +212,16 @@ impl Shared {
             Some(Err(error)) => {
                 // The first error is the one that tells.
                 let _ = self.broken.set(Broken::of(&error));
-                return Poll::Ready(Some(Err(error)));
+                return Poll::Ready(Some(Err(error.into())));
             }
             Some(Ok(frame)) => Some(self.passed(frame)),
             None => None,
         };
+        if let Some(frame) = &frame {
+            kept.add(frame);
+        }
         if frame.is_none() || incoming.is_end_stream() {
+            *ended = true;
             self.ended();
         }
         Poll::Ready(frame.map(Ok))
@@ -161,8 +247,9 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let incoming = self.incoming.get_mut();
-        let incoming = incoming.unwrap_or_else(PoisonError::into_inner).take();
+        let source = self.source.get_mut();
+        let source = source.unwrap_or_else(PoisonError::into_inner);
+        let incoming = source.incoming.take();
         let Some(incoming) = incoming else { return };
         let waits_for_us = self.expects && !*self.touched.get_mut();
         let settled = incoming.is_end_stream() || self.broken.get().is_some() || waits_for_us;
@@ -176,29 +263,48 @@ impl Drop for Shared {
     }
 }
 
+impl Source {
+    fn is_end_stream(&self) -> bool {
+        let incoming = || self.incoming.as_ref().is_none_or(Body::is_end_stream);
+        self.kept.is_empty() && (self.ended || incoming())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let left = self.kept.bytes_left();
+        let mut hint = self.incoming.as_ref().map_or_else(none, Body::size_hint);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(left));
+        }
+        hint.set_lower(hint.lower().saturating_add(left));
+        hint
+    }
+}
+
+fn none() -> SizeHint {
+    SizeHint::with_exact(0)
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &self.0 {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &self.shared {
             None => Poll::Ready(None),
-            Some(shared) => shared.poll_frame(cx),
+            Some(shared) => shared.poll_frame(self.turn, cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        let ended =
-            |shared: &Arc<Shared>| shared.incoming().as_ref().is_none_or(Body::is_end_stream);
-        self.0.as_ref().is_none_or(ended)
+        let ended = |shared: &Arc<Shared>| shared.source().is_end_stream();
+        self.shared.as_ref().is_none_or(ended)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let known = |shared: &Arc<Shared>| shared.incoming().as_ref().map(Body::size_hint);
-        let hint = self.0.as_ref().and_then(known);
-        hint.unwrap_or_else(|| SizeHint::with_exact(0))
+        let hint = |shared: &Arc<Shared>| shared.source().size_hint();
+        self.shared.as_ref().map_or_else(none, hint)
     }
 }
