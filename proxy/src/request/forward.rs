@@ -13,7 +13,6 @@ use http::header::HOST;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::outcome::Refusal;
@@ -22,7 +21,7 @@ use crate::request::admit::Admitted;
 use crate::request::body::{AnswerBody, Broken, RequestBody};
 use crate::request::exchange::Exchange;
 use crate::request::{headers, respond};
-use crate::upstream::{Lease, SendError, Way};
+use crate::upstream::{IngressBody, Lease, SendError, Way};
 
 /// A refusal, and the exchange it is the end of.
 pub type Refused = (Refusal, Exchange);
@@ -77,7 +76,7 @@ async fn send(
     parts: Parts,
     body: RequestBody,
     exchange: &mut Exchange,
-) -> Result<(Response<Incoming>, Lease), Failed> {
+) -> Result<(Response<IngressBody>, Lease), Failed> {
     let cluster = admitted.permit.cluster();
     let mut way = Way::Pooled;
     let mut attempt = 1;
@@ -178,7 +177,7 @@ fn address(
 }
 
 fn answer(
-    response: Response<Incoming>,
+    response: Response<IngressBody>,
     lease: Lease,
     mut exchange: Exchange,
 ) -> Response<AnswerBody> {

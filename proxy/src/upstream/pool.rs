@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 
 use crate::metrics::Metrics;
 use crate::request::body::RequestBody;
+use crate::upstream::answer::IngressBody;
 use crate::upstream::cluster::Protocol;
 use crate::upstream::connect::Opened;
+use crate::upstream::http2;
 use crate::upstream::{Options, SendError};
 
 /// What a pooled connection is good for.
@@ -54,7 +55,7 @@ struct Idle {
 
 #[derive(Clone)]
 struct Shared {
-    sender: http2::SendRequest<RequestBody>,
+    sender: http2::Sender,
     opened: Instant,
     streams: Arc<AtomicUsize>,
     /// Requests that were sent on it.
@@ -73,7 +74,7 @@ pub enum Pooled {
     /// A stream of a shared connection.
     Http2 {
         /// Sends on it.
-        sender: http2::SendRequest<RequestBody>,
+        sender: http2::Sender,
         /// Counts the streams in use.
         #[expect(dead_code, reason = "counts until it is dropped")]
         stream: Stream,
@@ -106,15 +107,20 @@ impl Pooled {
     pub async fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, SendError> {
-        let sent = match self {
-            Self::Http1 { sender, .. } => sender.try_send_request(request).await,
-            Self::Http2 { sender, .. } => sender.try_send_request(request).await,
-        };
-        sent.map_err(|mut error| {
-            let returned = error.take_message().is_some();
-            SendError::new(error.into_error(), returned)
-        })
+    ) -> Result<Response<IngressBody>, SendError> {
+        match self {
+            Self::Http1 { sender, .. } => match sender.try_send_request(request).await {
+                Ok(response) => Ok(response.map(IngressBody::Http1)),
+                Err(mut error) => {
+                    let returned = error.take_message().is_some();
+                    Err(SendError::http1(error.into_error(), returned))
+                }
+            },
+            Self::Http2 { sender, .. } => match sender.send(request).await {
+                Ok(response) => Ok(response.map(IngressBody::Http2)),
+                Err((error, sent)) => Err(SendError::http2(error, sent)),
+            },
+        }
     }
 }
 
@@ -139,7 +145,7 @@ impl Pool {
         let now = Instant::now();
         let age_max = self.options.connection_age_max;
         if !place.shared.is_empty() {
-            place.shared.retain(|shared| {
+            place.shared.retain_mut(|shared| {
                 !shared.sender.is_closed()
                     && now.saturating_duration_since(shared.opened) < age_max
                     && shared.requests < REQUESTS_MAX
@@ -246,7 +252,7 @@ impl Pool {
                     && idle.since.elapsed() < idle_max
                     && idle.opened.elapsed() < age_max
             });
-            place.shared.retain(|shared| {
+            place.shared.retain_mut(|shared| {
                 !shared.sender.is_closed()
                     && key.generation == current
                     && shared.opened.elapsed() < age_max
@@ -281,7 +287,7 @@ fn place<'a>(places: &'a mut Vec<(Key, Place)>, key: &Key) -> &'a mut Place {
 impl Shared {
     fn has_room(&self) -> bool {
         let streams = self.streams.load(Ordering::Relaxed);
-        self.sender.is_ready() && streams < STREAMS_MAX as usize
+        streams < STREAMS_MAX as usize
     }
 }
 

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::request::exchange::Exchange;
-use crate::upstream::Lease;
+use crate::upstream::{BodyError, IngressBody, Lease};
 
 /// The body of an answer.
 pub struct AnswerBody(Kind);
@@ -30,7 +29,7 @@ enum Kind {
 /// An answer on its way from the ingress.
 struct Streamed {
     /// `None` only while it is dropped.
-    incoming: Option<Incoming>,
+    incoming: Option<IngressBody>,
     exchange: Exchange,
     lease: Option<Lease>,
     /// What `Content-Length` still promises. HTTP/1.1 asks for no more frames once it has all of that, although
@@ -39,7 +38,7 @@ struct Streamed {
 }
 
 impl Streamed {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(incoming) = &mut self.incoming else {
             return Poll::Ready(None);
         };
@@ -104,7 +103,7 @@ impl AnswerBody {
     }
 
     /// A body of the ingress's.
-    pub fn upstream(incoming: Incoming, mut exchange: Exchange, lease: Lease) -> Self {
+    pub fn upstream(incoming: IngressBody, mut exchange: Exchange, lease: Lease) -> Self {
         let mut lease = Some(lease);
         if incoming.is_end_stream() {
             exchange.complete();
@@ -124,12 +123,12 @@ impl AnswerBody {
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.0 {
             Kind::None => Poll::Ready(None),
             Kind::Local(bytes, _) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
