@@ -264,7 +264,9 @@ pub async fn serve(
         let (requests, connection) = (Arc::clone(&own.requests), Arc::clone(&connection));
         move |request| {
             let (requests, connection) = (Arc::clone(&requests), Arc::clone(&connection));
-            async move { Ok::<_, Infallible>(request::handle(requests, connection, request).await) }
+            // Boxed where it is made: hyper moves a request's future several times before it first polls it.
+            let answer = Box::pin(request::handle(requests, connection, request));
+            async move { Ok::<_, Infallible>(answer.await) }
         }
     });
     let options = own.options.http;
