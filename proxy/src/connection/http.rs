@@ -5,6 +5,9 @@
 //! GOAWAY, HTTP/1.1 `Connection: close`), so that requests in flight finish. A connection that was upgraded is
 //! listened for just the same, until its tunnel ends.
 
+#[cfg(feature = "testing")]
+mod detached;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -33,6 +36,9 @@ use crate::connection::registry::{Entry, Registry};
 use crate::connection::signals::{End, Signals};
 use crate::outcome::{Ending, Refusal};
 use crate::request;
+
+#[cfg(feature = "testing")]
+pub use self::detached::Detached;
 
 /// Bounds of HTTP towards clients.
 #[derive(Debug, Clone, Copy)]
