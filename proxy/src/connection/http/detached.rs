@@ -3,6 +3,7 @@
 //! Compiled with the feature `testing` alone: in the data plane, a connection comes from a handshake.
 
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -56,6 +57,7 @@ impl Detached {
             link_id_header: HeaderValue::from(self.link_id.get()),
             client_header: ip_header(self.client),
             activity: Activity::new(),
+            spoken: OnceLock::new(),
             born_draining: false,
             cut: AtomicBool::new(false),
             closing: Notify::new(),
