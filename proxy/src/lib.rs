@@ -49,6 +49,7 @@ pub mod admin;
 pub mod config;
 pub mod connection;
 pub mod credentials;
+mod delegate;
 pub mod explain;
 pub mod metrics;
 pub mod outcome;
