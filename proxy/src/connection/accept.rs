@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 use pingora_core::listeners::ConnectionFilter;
 use pingora_core::protocols::Stream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::access_log::{AccessLog, ConnectionRecord};
 use crate::delegate::delegate_write;
