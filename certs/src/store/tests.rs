@@ -7,7 +7,7 @@ use rustls_pki_types::UnixTime;
 use tempfile::TempDir;
 
 use super::*;
-use crate::dev_ca::{DevCa, Issued, LeafOptions};
+use crate::dev_ca::{DevCa, LeafOptions};
 use crate::expectations::{Expectations, Purpose};
 use crate::location::{Layout, ReadError};
 
@@ -19,7 +19,14 @@ fn store() -> (TempDir, Store) {
 
 fn bundles<const N: usize>() -> [Bundle; N] {
     let ca = DevCa::new("Test CA").unwrap();
-    std::array::from_fn(|_| ca.server(&["a.example"]).unwrap().bundle().unwrap())
+    let now = i64::try_from(UnixTime::now().as_secs()).unwrap();
+    // One window for all: a second may pass between two of them, and the store refuses what is older.
+    let options = LeafOptions {
+        not_before: Some(now - 60),
+        not_after: Some(now + 86_400),
+        ..LeafOptions::new(Purpose::Server, ["a.example"])
+    };
+    std::array::from_fn(|_| ca.leaf(&options).unwrap().bundle().unwrap())
 }
 
 fn read(store: &Store) -> Bundle {
@@ -366,14 +373,7 @@ fn publishers_at_the_same_time_take_turns() {
 #[test]
 fn a_reader_during_two_hundred_publications_never_sees_a_torn_pair() {
     let (_dir, store) = store();
-    let ca = DevCa::new("Test CA").unwrap();
-    let bundles: Vec<Issued> = (0..10)
-        .map(|_| ca.server(&["a.example"]).unwrap())
-        .collect();
-    let bundles: Vec<Bundle> = bundles
-        .iter()
-        .map(|issued| issued.bundle().unwrap())
-        .collect();
+    let bundles: [Bundle; 10] = bundles();
     store.publish(&bundles[9], "").unwrap();
     let is_done = AtomicBool::new(false);
     let reads = thread::scope(|scope| {
