@@ -11,8 +11,10 @@
 //! * [`link_lb`]: a stand-in for the Private Link Service.
 //! * [`up`]: the whole stack, verified and left running.
 //! * [`prove`]: one file for each promise, with the scenario that proves it.
+//! * [`bench`](mod@bench): a load generator that speaks PROXY v2.
 //! * [`check`]: what a check found.
 
+pub mod bench;
 pub mod check;
 pub mod link_lb;
 pub mod prove;
