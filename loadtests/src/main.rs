@@ -1,4 +1,4 @@
-//! `postern-load`: the local stack, the Private Link Service stand-in, load, and the scenarios
+//! `postern-load`: the local stack, the Private Link Service stand-in, load and comparison, and the scenarios
 //! that prove what Postern promises.
 
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use postern_loadtests::check::with_causes;
 use postern_loadtests::stack::echo::Echo;
-use postern_loadtests::{bench, link_lb, prove, say, up};
+use postern_loadtests::{bench, compare, link_lb, prove, say, up};
 
 // The load generator shares a core with the ingress: what it saves, both have.
 #[global_allocator]
@@ -27,6 +27,8 @@ enum Arguments {
     LinkLb(link_lb::LinkLbOptions),
     /// Send load, over connections that begin as a Private Link Service's do, and measure the answers
     Bench(bench::BenchOptions),
+    /// Measure Postern beside nginx, `HAProxy`, Envoy and pingora-proxy, all at the same job
+    Compare(compare::CompareOptions),
     /// Run the back end of the stack: it echoes, streams, breaks off, and remembers what it saw
     Echo {
         /// Where to listen
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
     match Arguments::parse() {
         // On this thread alone, so that it can be pinned.
         Arguments::Bench(options) => bench::run(&options),
+        Arguments::Compare(options) => block_on(compare::run(options)),
         Arguments::Up(options) => block_on(up::run(options)),
         Arguments::Prove(options) => block_on(prove::run(options)),
         Arguments::LinkLb(options) => block_on(async {
