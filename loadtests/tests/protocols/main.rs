@@ -21,3 +21,4 @@ mod targets;
 mod trailers;
 mod upgrade;
 mod upstream;
+mod upstream_replay;

@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 use crate::common::{Direct, Front, Played, Stack, Way, grown};
 
 const NGINX_1: Way = Way::new(IngressKind::Nginx, "http1");
-const NGINX_2: Way = Way::new(IngressKind::Nginx, "auto");
+pub const NGINX_2: Way = Way::new(IngressKind::Nginx, "auto");
 
-fn nginx(ingress: &mut Ingress) -> &mut Nginx {
+pub fn nginx(ingress: &mut Ingress) -> &mut Nginx {
     match ingress {
         Ingress::Nginx(nginx) => nginx,
         Ingress::Envoy(_) => panic!("nginx was asked for"),
@@ -150,7 +150,7 @@ async fn no_request_fails_when_the_ingress_ends_its_connections_all_the_time() {
 }
 
 /// Kills nginx and starts it on the same address, with this many requests to a connection.
-async fn restart(stack: &mut Stack, way: Way, keepalive_requests: usize) {
+pub async fn restart(stack: &mut Stack, way: Way, keepalive_requests: usize) {
     stack.ingress.child().stop();
     let options = NginxOptions {
         http2: way.protocol != "http1",

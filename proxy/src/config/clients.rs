@@ -114,7 +114,7 @@ options! {
         /// Bytes of a request head; a larger one is answered 431.
         pub head_bytes_max: usize = 65_536;
         /// Header fields of a request; more are answered 431.
-        pub headers_max: usize = 128;
+        pub headers_max: usize = 100;
         /// HTTP/2 streams open at once on one connection.
         pub streams_max: u32 = 128;
         /// Requests in flight in the whole process; more are answered 503.

@@ -5,10 +5,14 @@
 //! GOAWAY, HTTP/1.1 `Connection: close`), so that requests in flight finish. A connection that was upgraded is
 //! listened for just the same, until its tunnel ends.
 
+#[cfg(feature = "testing")]
+mod detached;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -32,6 +36,9 @@ use crate::connection::registry::{Entry, Registry};
 use crate::connection::signals::{End, Signals};
 use crate::outcome::{Ending, Refusal};
 use crate::request;
+
+#[cfg(feature = "testing")]
+pub use self::detached::Detached;
 
 /// Bounds of HTTP towards clients.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +92,7 @@ pub struct Connection {
     pub client_header: HeaderValue,
     /// Whether anything moves.
     pub activity: Activity,
+    spoken: OnceLock<HeaderValue>,
     /// Whether it was accepted before, but ready only after, this process began to drain.
     pub born_draining: bool,
     cut: AtomicBool,
@@ -120,6 +128,7 @@ impl Connection {
             standing: ArcSwap::from_pointee(secured.standing),
             sni: secured.sni,
             activity: Activity::new(),
+            spoken: OnceLock::new(),
             born_draining,
             cut: AtomicBool::new(false),
             closing: Notify::new(),
@@ -133,6 +142,17 @@ impl Connection {
     /// Whether we cut it, with whatever was in flight.
     pub fn was_cut(&self) -> bool {
         self.cut.load(Ordering::Relaxed)
+    }
+
+    /// The authority that `text` spells, if a request of this connection was found good with it before.
+    pub fn spoken(&self, text: &str) -> Option<&HeaderValue> {
+        self.spoken.get().filter(|spoken| *spoken == text)
+    }
+
+    /// A request was found good with this authority.
+    pub fn speaks(&self, authority: &HeaderValue) {
+        // A client that spells it in several ways is read each time.
+        let _ = self.spoken.set(authority.clone());
     }
 
     /// Ends the connection once the requests in flight are done.
@@ -250,20 +270,24 @@ pub async fn serve(
         let (requests, connection) = (Arc::clone(&own.requests), Arc::clone(&connection));
         move |request| {
             let (requests, connection) = (Arc::clone(&requests), Arc::clone(&connection));
-            async move { Ok::<_, Infallible>(request::handle(requests, connection, request).await) }
+            // Boxed where it is made: hyper moves a request's future several times before it first polls it.
+            let answer = Box::pin(request::handle(requests, connection, request));
+            async move { Ok::<_, Infallible>(answer.await) }
         }
     });
     let options = own.options.http;
     if let Some(framing) = connection.framing.clone() {
         let io = TokioIo::new(Tap::new(stream, framing));
-        let served = hyper::server::conn::http1::Builder::new()
+        let mut http1 = hyper::server::conn::http1::Builder::new();
+        http1
             .half_close(false)
             .header_read_timeout(None)
-            .max_headers(options.headers_max)
             .max_header_size(options.head_bytes_max)
-            .max_buf_size(options.head_bytes_max.max(HTTP1_BUFFER_BYTES))
-            .serve_connection(io, service)
-            .with_upgrades();
+            .max_buf_size(options.head_bytes_max.max(HTTP1_BUFFER_BYTES));
+        if options.headers_max > HYPER_HEADERS_MAX {
+            http1.max_headers(options.headers_max);
+        }
+        let served = http1.serve_connection(io, service).with_upgrades();
         let served = Upgradable {
             served: pin!(served),
             connection: &connection,
@@ -435,6 +459,9 @@ fn ending(result: hyper::Result<()>, reason: Option<Ending>) -> Ending {
     }
 }
 
+// What hyper reads into a table on the stack. For more it allocates two tables for each request; for fewer,
+// `admit` counts.
+const HYPER_HEADERS_MAX: usize = 100;
 // Limit: hyper reads a body in pieces of at most this; twice a TLS record keeps copies few.
 const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
 // Limit: what one client connection may make us hold of uploads: 1 MiB, a quarter of it per stream.

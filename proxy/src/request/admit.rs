@@ -36,9 +36,14 @@ pub async fn admit(
     exchange: &mut Exchange,
 ) -> Result<Admitted, Refusal> {
     // The authority first, so that the log line of whatever refusal has it.
-    let authority = authority(parts);
+    let named = authority(parts);
+    let known = named.ok().and_then(|text| connection.spoken(text));
+    let authority = match known {
+        Some(authority) => Ok(authority.clone()),
+        None => named.and_then(|text| HeaderValue::from_str(text).map_err(|_| Refusal::BadRequest)),
+    };
     if let Ok(authority) = &authority {
-        exchange.named(authority.value.clone());
+        exchange.named(authority.clone());
     }
     if connection.born_draining {
         return Err(Refusal::Draining);
@@ -62,8 +67,14 @@ pub async fn admit(
     }
     well_framed(parts)?;
     let authority = authority?;
-    if !permit.host().matches(authority.host.as_bytes()) {
-        return Err(Box::pin(other_host(requests, connection, authority.host)).await);
+    // What was found good once on this connection need not be read again.
+    if known.is_none() {
+        let text = named?;
+        let host = split_port(text).ok_or(Refusal::BadRequest)?;
+        if !permit.host().matches(host.as_bytes()) {
+            return Err(Box::pin(other_host(requests, connection, host)).await);
+        }
+        connection.speaks(&authority);
     }
     if permit.customer_key_lost() {
         return Err(Refusal::CustomerKey);
@@ -73,7 +84,7 @@ pub async fn admit(
     }
     Ok(Admitted {
         permit,
-        authority: authority.value,
+        authority,
         slot,
     })
 }
@@ -91,41 +102,30 @@ async fn other_host(requests: &Requests, connection: &Connection, host: &str) ->
         .await
 }
 
-struct Named<'a> {
-    value: HeaderValue,
-    host: &'a str,
-}
-
 /// The one authority of a request.
 ///
 /// "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a
 /// Host header field and to any request message that contains more than one Host header field line or a Host
 /// header field with an invalid field value." (RFC 9112 section 3.2). A target in absolute form and
 /// `:authority` count as well, and must not say otherwise (RFC 9112 section 3.2.2; RFC 9113 section 8.3.1).
-fn authority(parts: &Parts) -> Result<Named<'_>, Refusal> {
+fn authority(parts: &Parts) -> Result<&str, Refusal> {
     let mut hosts = parts.headers.get_all(HOST).iter();
     let header = hosts.next();
     if hosts.next().is_some() {
         return Err(Refusal::BadRequest);
     }
     let target = parts.uri.authority().map(Authority::as_str);
-    let value = match (header, target) {
-        (Some(header), None) => header.clone(),
+    let text = match (header, target) {
+        (Some(header), None) => header.to_str().ok(),
         (Some(header), Some(target))
             if header.as_bytes().eq_ignore_ascii_case(target.as_bytes()) =>
         {
-            header.clone()
+            header.to_str().ok()
         }
-        (None, Some(target)) if parts.version == Version::HTTP_2 => {
-            HeaderValue::from_str(target).map_err(|_| Refusal::BadRequest)?
-        }
-        _ => return Err(Refusal::BadRequest),
+        (None, Some(target)) if parts.version == Version::HTTP_2 => Some(target),
+        _ => None,
     };
-    let text = header
-        .map_or(target, |header| header.to_str().ok())
-        .ok_or(Refusal::BadRequest)?;
-    let host = split_port(text).ok_or(Refusal::BadRequest)?;
-    Ok(Named { value, host })
+    text.ok_or(Refusal::BadRequest)
 }
 
 /// The host of `host[:port]`. `None` if it is not of that form: user information, an empty host, a port that
@@ -225,7 +225,11 @@ mod tests {
     }
 
     fn host_of(request: http::request::Builder) -> Result<String, Refusal> {
-        authority(&parts(request)).map(|named| named.host.to_owned())
+        let parts = parts(request);
+        let text = authority(&parts)?;
+        split_port(text)
+            .map(ToOwned::to_owned)
+            .ok_or(Refusal::BadRequest)
     }
 
     #[test]

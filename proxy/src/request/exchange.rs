@@ -17,7 +17,7 @@ use crate::outcome::Refusal;
 use crate::request::Requests;
 use crate::request::body::RequestBody;
 use crate::request_id::RequestId;
-use crate::upstream::Served;
+use crate::upstream::{BodyError, Served};
 
 /// The record of one request.
 pub struct Exchange(Box<Record>);
@@ -154,7 +154,7 @@ impl Exchange {
 
     /// The ingress broke off in the middle of its answer; or the client in the middle of its request, and the
     /// ingress for that.
-    pub fn upstream_broke(&mut self, error: &hyper::Error) {
+    pub fn upstream_broke(&mut self, error: &BodyError) {
         if self.0.body.broken().is_some() {
             return self.client_broke();
         }

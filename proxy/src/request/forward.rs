@@ -2,7 +2,8 @@
 //!
 //! A request is sent again, at most twice, only if that cannot make anything happen twice: it was never sent, or
 //! it is idempotent (RFC 9110 section 9.2.2) and the connection it was sent on turned out to be closed before a byte
-//! of an answer. Its body must not have been read.
+//! of an answer. Its body must be there from its first byte: not read yet, or, if the ingress says that it did not
+//! process what it got of it, still kept.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -12,7 +13,6 @@ use http::header::HOST;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::outcome::Refusal;
@@ -21,7 +21,7 @@ use crate::request::admit::Admitted;
 use crate::request::body::{AnswerBody, Broken, RequestBody};
 use crate::request::exchange::Exchange;
 use crate::request::{headers, respond};
-use crate::upstream::{Lease, SendError, Way};
+use crate::upstream::{IngressBody, Lease, SendError, Way};
 
 /// A refusal, and the exchange it is the end of.
 pub type Refused = (Refusal, Exchange);
@@ -41,6 +41,7 @@ pub async fn forward(
         let sending = pin!(send(requests, admitted, parts, body, &mut exchange));
         patiently(limit, &progress, sending).await
     };
+    progress.settle();
     match sent {
         Some(Ok((response, lease))) => Ok(answer(response, lease, exchange)),
         Some(Err(Failed::Refused(refusal))) => Err((refusal, exchange)),
@@ -75,7 +76,7 @@ async fn send(
     parts: Parts,
     body: RequestBody,
     exchange: &mut Exchange,
-) -> Result<(Response<Incoming>, Lease), Failed> {
+) -> Result<(Response<IngressBody>, Lease), Failed> {
     let cluster = admitted.permit.cluster();
     let mut way = Way::Pooled;
     let mut attempt = 1;
@@ -87,8 +88,10 @@ async fn send(
         })?;
         exchange.served_by(lease.served());
         let reused = lease.reused();
-        let head = parts.clone();
-        let request = address(head, &admitted.authority, lease.is_http2(), body.clone());
+        let http2 = lease.is_http2();
+        // Only HTTP/2 has words for a request that was received and not processed.
+        let whole = body.attempt(http2);
+        let request = address(parts.clone(), &admitted.authority, http2, whole);
         let error = match lease.send(request).await {
             Ok(response) => return Ok((response, lease)),
             Err(error) => error,
@@ -124,17 +127,16 @@ fn again(
     parts: &Parts,
     body: &RequestBody,
 ) -> Option<Way> {
-    if body.touched() {
-        return None;
-    }
     if error.never_sent() {
         return match attempt {
+            _ if !body.whole() => None,
             1 => Some(Way::Pooled),
             2 => Some(Way::Fresh),
             _ => None,
         };
     }
     let stale = reused && error.before_answer() && parts.method.is_idempotent();
+    let stale = stale && !body.touched();
     (attempt == 1 && stale).then_some(Way::Fresh)
 }
 
@@ -175,7 +177,7 @@ fn address(
 }
 
 fn answer(
-    response: Response<Incoming>,
+    response: Response<IngressBody>,
     lease: Lease,
     mut exchange: Exchange,
 ) -> Response<AnswerBody> {

@@ -107,10 +107,18 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
         // field" (RFC 9112 section 6.3).
         headers.remove(CONTENT_LENGTH);
     }
-    if headers.contains_key(CONNECTION) {
-        // "Intermediaries MUST parse a received Connection header field before a message is forwarded and,
-        // for each connection-option in this field, remove any header or trailer field(s) from the message
-        // with the same name" (RFC 9110 section 7.6.1). Framing and routing fields cannot be named away.
+    // "Intermediaries MUST parse a received Connection header field before a message is forwarded and, for each
+    // connection-option in this field, remove any header or trailer field(s) from the message with the same name"
+    // (RFC 9110 section 7.6.1). Framing and routing fields cannot be named away.
+    let says_more = |value: &&HeaderValue| {
+        let value = value.as_bytes();
+        !value.eq_ignore_ascii_case(b"keep-alive") && !value.eq_ignore_ascii_case(b"close")
+    };
+    if headers
+        .get_all(CONNECTION)
+        .iter()
+        .any(|value| says_more(&value))
+    {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
@@ -123,7 +131,12 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
+    // A look at the names that are there is cheaper than a search for each that is not.
+    while let Some(name) = headers
+        .keys()
+        .find(|name| HOP_BY_HOP.contains(name))
+        .cloned()
+    {
         headers.remove(name);
     }
 }

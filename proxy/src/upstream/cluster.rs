@@ -3,7 +3,6 @@
 //! Endpoints take turns; one that failed is passed over until its health check or a connection succeeds
 //! again, unless all have failed, in which case every one is tried.
 
-use std::collections::HashMap;
 use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -134,28 +133,24 @@ impl Cluster {
 
 /// All clusters, by name.
 #[derive(Debug, Default)]
-pub struct Clusters(HashMap<ClusterName, Cluster>);
+pub struct Clusters(Vec<Cluster>);
 
 impl Clusters {
     /// The cluster of that name.
     pub fn get(&self, name: &ClusterName) -> Option<&Cluster> {
-        self.0.get(name)
+        // A handful: comparing is cheaper than hashing.
+        self.0.iter().find(|cluster| cluster.name == *name)
     }
 
     /// Every cluster.
     pub fn iter(&self) -> impl Iterator<Item = &Cluster> {
-        self.0.values()
+        self.0.iter()
     }
 }
 
 impl FromIterator<Cluster> for Clusters {
     fn from_iter<T: IntoIterator<Item = Cluster>>(clusters: T) -> Self {
-        Self(
-            clusters
-                .into_iter()
-                .map(|cluster| (cluster.name.clone(), cluster))
-                .collect(),
-        )
+        Self(clusters.into_iter().collect())
     }
 }
 

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -19,7 +19,7 @@ use crate::read_ahead::ReadAhead;
 use crate::request::body::RequestBody;
 use crate::upstream::Options;
 use crate::upstream::cluster::{Cluster, Protocol};
-use crate::upstream::pool::STREAMS_MAX;
+use crate::upstream::http2;
 use crate::upstream::tally::{Tallied, Tally};
 
 /// A connection, ready for its first request.
@@ -27,7 +27,7 @@ pub enum Opened {
     /// One request at a time.
     Http1(http1::SendRequest<RequestBody>),
     /// Many requests at a time.
-    Http2(http2::SendRequest<RequestBody>),
+    Http2(http2::Sender),
 }
 
 /// Why an endpoint could not be connected to.
@@ -45,6 +45,9 @@ pub enum ConnectError {
     /// HTTP did not start.
     #[error("HTTP handshake failed")]
     Http(#[source] hyper::Error),
+    /// HTTP/2 did not start.
+    #[error("HTTP/2 did not start")]
+    Http2(#[source] h2::Error),
     /// It took too long.
     #[error("not connected within {0:?}")]
     Timeout(Duration),
@@ -84,11 +87,14 @@ async fn establish(
         .await
         .map_err(ConnectError::Tls)?;
     let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let io = TokioIo::new(Tallied::new(stream, tally.enter(identity.generation)));
+    let stream = Tallied::new(stream, tally.enter(identity.generation));
     match (speaks_http2, protocol) {
-        (true, _) => http2(io).await,
+        (true, _) => {
+            let sender = http2::start(stream).await.map_err(ConnectError::Http2)?;
+            Ok(Opened::Http2(sender))
+        }
         (false, Protocol::Http2) => Err(ConnectError::Alpn),
-        (false, _) => http1(io).await,
+        (false, _) => http1(TokioIo::new(stream)).await,
     }
 }
 
@@ -96,7 +102,6 @@ async fn http1(
     io: impl hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 ) -> Result<Opened, ConnectError> {
     let (sender, connection) = http1::Builder::new()
-        .max_headers(HEADERS_MAX)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(HTTP1_BUFFER_BYTES)
         .handshake(io)
@@ -110,33 +115,7 @@ async fn http1(
     Ok(Opened::Http1(sender))
 }
 
-async fn http2(
-    io: impl hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-) -> Result<Opened, ConnectError> {
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(HTTP2_HEAD_BYTES_MAX)
-        .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
-        .handshake(io)
-        .await
-        .map_err(ConnectError::Http)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection to the ingress ended");
-        }
-    });
-    Ok(Opened::Http2(sender))
-}
-
-// Limit: an answer's head; a DICOMweb or FHIR server sends a few hundred bytes.
-const HEADERS_MAX: usize = 256;
+// Limit: an answer's head; a DICOMweb or FHIR server sends a few hundred bytes. hyper's own bound of 100 fields
+// stands: any other makes it allocate their table for each answer.
 const HEAD_BYTES_MAX: usize = 128 * 1024;
-const HTTP2_HEAD_BYTES_MAX: u32 = 128 * 1024;
 const HTTP1_BUFFER_BYTES: usize = 128 * 1024;
-// Limit: what the ingress sends ahead of a client that does not read: 256 KiB a stream. A connection has room for
-// that of all its streams at once, 25 MiB, or clients that do not read would hold back the others.
-const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const HTTP2_CONNECTION_WINDOW_BYTES: u32 = HTTP2_STREAM_WINDOW_BYTES * STREAMS_MAX;
-// Limit: what one upload may hold while the ingress reads slowly.
-const HTTP2_SEND_BUFFER_BYTES: usize = 256 * 1024;

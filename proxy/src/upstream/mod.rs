@@ -6,9 +6,11 @@
 //!
 //! Only requests with a permit get here: a [`ClusterName`] that names a cluster comes from a permit's route.
 
+mod answer;
 mod cluster;
 mod connect;
 mod health;
+mod http2;
 mod pool;
 mod tally;
 
@@ -17,8 +19,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 
+pub use answer::{BodyError, IngressBody};
 pub use cluster::{Cluster, Clusters, Protocol};
 pub use connect::ConnectError;
 pub use health::Health;
@@ -295,7 +297,7 @@ impl Lease {
     pub async fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> Result<Response<IngressBody>, SendError> {
         self.pool.count_request(self.is_http2(), self.reused);
         let sent = Instant::now();
         let response = self.pooled.send(request).await?;
@@ -313,14 +315,24 @@ impl Lease {
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct SendError {
-    error: hyper::Error,
+    error: BodyError,
     never_sent: bool,
 }
 
 impl SendError {
-    fn new(error: hyper::Error, returned: bool) -> Self {
-        let never_sent = returned || error.is_canceled() || refused_unprocessed(&error);
-        Self { error, never_sent }
+    fn http1(error: hyper::Error, returned: bool) -> Self {
+        Self {
+            never_sent: returned || error.is_canceled(),
+            error: error.into(),
+        }
+    }
+
+    fn http2(error: h2::Error, sent: http2::Sent) -> Self {
+        let never_sent = sent == http2::Sent::Nothing || refused_unprocessed(&error);
+        Self {
+            never_sent,
+            error: error.into(),
+        }
     }
 
     /// Whether the ingress cannot have seen the request, or says that it did not process it.
@@ -330,24 +342,20 @@ impl SendError {
 
     /// Whether the connection ended before a byte of an answer.
     pub fn before_answer(&self) -> bool {
-        // hyper gives an error instead of a head only if there was no head.
-        !self.error.is_parse() && !self.error.is_timeout() && !self.error.is_user()
+        match &self.error {
+            // hyper gives an error instead of a head only if there was no head.
+            BodyError::Http1(error) => !error.is_parse() && !error.is_timeout() && !error.is_user(),
+            BodyError::Http2(error) => error.is_io() || error.is_go_away(),
+        }
     }
 }
 
 /// Whether HTTP/2 itself says that the request was not processed: `REFUSED_STREAM`, or a GOAWAY whose last
 /// stream is an earlier one (RFC 9113 sections 6.8 and 8.7).
-fn refused_unprocessed(error: &hyper::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
-            return h2.is_remote()
-                && (h2.reason() == Some(h2::Reason::REFUSED_STREAM)
-                    || (h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR)));
-        }
-        source = cause.source();
-    }
-    false
+fn refused_unprocessed(error: &h2::Error) -> bool {
+    error.is_remote()
+        && (error.reason() == Some(h2::Reason::REFUSED_STREAM)
+            || (error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR)))
 }
 
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

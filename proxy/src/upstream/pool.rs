@@ -4,20 +4,20 @@
 //! closed. HTTP/2 connections stay here and are shared, as few as their streams allow. The mutex is never
 //! contended: only the worker's own thread takes it.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 
 use crate::metrics::Metrics;
 use crate::request::body::RequestBody;
+use crate::upstream::answer::IngressBody;
 use crate::upstream::cluster::Protocol;
 use crate::upstream::connect::Opened;
+use crate::upstream::http2;
 use crate::upstream::{Options, SendError};
 
 /// What a pooled connection is good for.
@@ -35,7 +35,8 @@ pub struct Key {
 pub struct Pool {
     options: Options,
     metrics: Arc<Metrics>,
-    places: Mutex<HashMap<Key, Place>>,
+    /// A handful: one for each endpoint and protocol, and for a while those of the former generation.
+    places: Mutex<Vec<(Key, Place)>>,
 }
 
 #[derive(Default)]
@@ -54,7 +55,7 @@ struct Idle {
 
 #[derive(Clone)]
 struct Shared {
-    sender: http2::SendRequest<RequestBody>,
+    sender: http2::Sender,
     opened: Instant,
     streams: Arc<AtomicUsize>,
     /// Requests that were sent on it.
@@ -73,7 +74,7 @@ pub enum Pooled {
     /// A stream of a shared connection.
     Http2 {
         /// Sends on it.
-        sender: http2::SendRequest<RequestBody>,
+        sender: http2::Sender,
         /// Counts the streams in use.
         #[expect(dead_code, reason = "counts until it is dropped")]
         stream: Stream,
@@ -106,15 +107,20 @@ impl Pooled {
     pub async fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, SendError> {
-        let sent = match self {
-            Self::Http1 { sender, .. } => sender.try_send_request(request).await,
-            Self::Http2 { sender, .. } => sender.try_send_request(request).await,
-        };
-        sent.map_err(|mut error| {
-            let returned = error.take_message().is_some();
-            SendError::new(error.into_error(), returned)
-        })
+    ) -> Result<Response<IngressBody>, SendError> {
+        match self {
+            Self::Http1 { sender, .. } => match sender.try_send_request(request).await {
+                Ok(response) => Ok(response.map(IngressBody::Http1)),
+                Err(mut error) => {
+                    let returned = error.take_message().is_some();
+                    Err(SendError::http1(error.into_error(), returned))
+                }
+            },
+            Self::Http2 { sender, .. } => match sender.send(request).await {
+                Ok(response) => Ok(response.map(IngressBody::Http2)),
+                Err((error, sent)) => Err(SendError::http2(error, sent)),
+            },
+        }
     }
 }
 
@@ -128,19 +134,20 @@ impl Pool {
         }
     }
 
-    fn places(&self) -> MutexGuard<'_, HashMap<Key, Place>> {
+    fn places(&self) -> MutexGuard<'_, Vec<(Key, Place)>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection that can take a request now.
     pub fn take(&self, key: &Key) -> Option<Pooled> {
         let mut places = self.places();
-        let place = places.get_mut(key)?;
+        let (_, place) = places.iter_mut().find(|(at, _)| at == key)?;
+        let now = Instant::now();
         let age_max = self.options.connection_age_max;
         if !place.shared.is_empty() {
-            place.shared.retain(|shared| {
+            place.shared.retain_mut(|shared| {
                 !shared.sender.is_closed()
-                    && shared.opened.elapsed() < age_max
+                    && now.saturating_duration_since(shared.opened) < age_max
                     && shared.requests < REQUESTS_MAX
             });
             let free = place.shared.iter_mut().find(|shared| shared.has_room());
@@ -154,8 +161,8 @@ impl Pool {
         }
         while let Some(idle) = place.idle.pop() {
             let usable = idle.sender.is_ready()
-                && idle.since.elapsed() < self.options.idle_timeout
-                && idle.opened.elapsed() < age_max;
+                && now.saturating_duration_since(idle.since) < self.options.idle_timeout
+                && now.saturating_duration_since(idle.opened) < age_max;
             if usable {
                 return Some(Pooled::Http1 {
                     sender: idle.sender,
@@ -172,7 +179,7 @@ impl Pool {
             return None;
         }
         let mut places = self.places();
-        let place = places.entry(*key).or_default();
+        let place = place(&mut places, key);
         (!place.speaks_http1).then(|| Arc::clone(&place.gate))
     }
 
@@ -181,7 +188,7 @@ impl Pool {
         let now = Instant::now();
         match opened {
             Opened::Http1(sender) => {
-                self.places().entry(*key).or_default().speaks_http1 = true;
+                place(&mut self.places(), key).speaks_http1 = true;
                 Pooled::Http1 {
                     sender,
                     opened: now,
@@ -196,7 +203,7 @@ impl Pool {
                     streams,
                     requests: 1,
                 };
-                self.places().entry(*key).or_default().shared.push(shared);
+                place(&mut self.places(), key).shared.push(shared);
                 Pooled::Http2 { sender, stream }
             }
         }
@@ -227,7 +234,7 @@ impl Pool {
             since: Instant::now(),
         };
         let mut places = self.places();
-        let place = places.entry(key).or_default();
+        let place = place(&mut places, &key);
         if place.idle.len() < IDLE_MAX {
             place.idle.push(idle);
         }
@@ -236,7 +243,7 @@ impl Pool {
     /// Closes what is idle for too long, too old, closed, or of another generation than `current`.
     pub fn sweep(&self, current: u64) {
         let (idle_max, age_max) = (self.options.idle_timeout, self.options.connection_age_max);
-        self.places().retain(|key, place| {
+        self.places().retain_mut(|(key, place)| {
             if key.generation != current {
                 place.idle.clear();
             }
@@ -245,7 +252,7 @@ impl Pool {
                     && idle.since.elapsed() < idle_max
                     && idle.opened.elapsed() < age_max
             });
-            place.shared.retain(|shared| {
+            place.shared.retain_mut(|shared| {
                 !shared.sender.is_closed()
                     && key.generation == current
                     && shared.opened.elapsed() < age_max
@@ -265,10 +272,22 @@ impl Pool {
     }
 }
 
+/// The place of `key`, made if there is none.
+fn place<'a>(places: &'a mut Vec<(Key, Place)>, key: &Key) -> &'a mut Place {
+    let at = places
+        .iter()
+        .position(|(at, _)| at == key)
+        .unwrap_or_else(|| {
+            places.push((*key, Place::default()));
+            places.len() - 1
+        });
+    &mut places[at].1
+}
+
 impl Shared {
     fn has_room(&self) -> bool {
         let streams = self.streams.load(Ordering::Relaxed);
-        self.sender.is_ready() && streams < STREAMS_MAX as usize
+        streams < STREAMS_MAX as usize
     }
 }
 

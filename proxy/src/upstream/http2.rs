@@ -1,0 +1,262 @@
+//! HTTP/2 to the ingress, on `h2` itself: many requests share a connection, and a request without a body costs no
+//! task, no channel and no copy of its own.
+//!
+//! hyper's client spawns a task for every request and moves each through a channel to it; for small requests
+//! that was a third of what they cost. Framing, HPACK and flow control are h2's, as they are hyper's.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+
+use crate::request::body::RequestBody;
+use crate::upstream::pool::STREAMS_MAX;
+
+/// Sends requests on a shared connection.
+#[derive(Clone)]
+pub struct Sender {
+    requests: SendRequest<Bytes>,
+    ended: Arc<AtomicBool>,
+}
+
+/// Starts HTTP/2 on a stream that agreed to it, and a task that drives the connection to its end.
+pub async fn start(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<Sender, h2::Error> {
+    let (requests, connection) = h2::client::Builder::new()
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_max_send_streams(STREAMS_MAX as usize)
+        .max_header_list_size(HEAD_BYTES_MAX)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .handshake(io)
+        .await?;
+    let ended = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&ended);
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection to the ingress ended");
+        }
+        flag.store(true, Ordering::Relaxed);
+    });
+    Ok(Sender { requests, ended })
+}
+
+impl Sender {
+    /// Whether no request can be sent any more: it is closed, or the ingress said GOAWAY.
+    pub fn is_closed(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.ended.load(Ordering::Relaxed)
+            || matches!(self.requests.poll_ready(&mut cx), Poll::Ready(Err(_)))
+    }
+
+    /// Sends a request and waits for the answer's head. The body goes on its way beside.
+    pub async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Answer>, (h2::Error, Sent)> {
+        let (head, body) = request.into_parts();
+        let empty = body.is_end_stream();
+        let sent = self
+            .requests
+            .send_request(Request::from_parts(head, ()), empty);
+        let (response, stream) = sent.map_err(|error| (error, Sent::Nothing))?;
+        let upload = (!empty).then(|| Upload::start(body, stream));
+        let response = response.await.map_err(|error| (error, Sent::Something))?;
+        let response = response.map(|stream| Answer {
+            stream,
+            left: None,
+            data_ended: false,
+            upload,
+        });
+        Ok(with_length(response))
+    }
+}
+
+/// How much of a request can have reached the ingress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// Not a byte.
+    Nothing,
+    /// Its head at least.
+    Something,
+}
+
+fn with_length(mut response: Response<Answer>) -> Response<Answer> {
+    let length = response.headers().get(CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
+    response.body_mut().left = length;
+    response
+}
+
+/// The body of an answer.
+pub struct Answer {
+    stream: RecvStream,
+    /// What `Content-Length` still promises. h2 holds the ingress to it.
+    left: Option<u64>,
+    data_ended: bool,
+    #[expect(
+        dead_code,
+        reason = "an upload whose answer nobody wants any more ends with it"
+    )]
+    upload: Option<Upload>,
+}
+
+impl Answer {
+    /// The next piece of it.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.data_ended {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // Passed on means read: whoever does not read does not poll.
+                    let _ = self.stream.flow_control().release_capacity(data.len());
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                // The ingress is done with a request that it did not want to read to its end.
+                Some(Err(error))
+                    if error.reason() == Some(Reason::NO_ERROR) && error.is_reset() =>
+                {
+                    return Poll::Ready(None);
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.data_ended = true,
+            }
+        }
+        match ready!(self.stream.poll_trailers(cx)) {
+            Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
+            Err(error) => Poll::Ready(Some(Err(error))),
+        }
+    }
+
+    /// Whether nothing more will come.
+    pub fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    /// How much more will come, as far as is known.
+    pub fn size_hint(&self) -> SizeHint {
+        if self.stream.is_end_stream() {
+            return SizeHint::with_exact(0);
+        }
+        self.left
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// The body of a request on its way to the ingress. Dropping it resets what is not yet sent.
+struct Upload(#[expect(dead_code, reason = "cancels when dropped")] oneshot::Sender<()>);
+
+impl Upload {
+    fn start(body: RequestBody, stream: SendStream<Bytes>) -> Self {
+        let (wanted, cancelled) = oneshot::channel();
+        tokio::spawn(async move {
+            let mut stream = stream;
+            tokio::select! {
+                biased;
+                done = pump(body, &mut stream) => {
+                    if let Err(reason) = done {
+                        stream.send_reset(reason);
+                    }
+                }
+                _ = cancelled => stream.send_reset(Reason::CANCEL),
+            }
+        });
+        Self(wanted)
+    }
+}
+
+/// Sends the body as fast as the ingress takes it. An error is what the stream is to be reset with.
+async fn pump(body: RequestBody, stream: &mut SendStream<Bytes>) -> Result<(), Reason> {
+    let mut body = pin!(body);
+    loop {
+        let next = std::future::poll_fn(|cx| {
+            // The ingress may not want the rest: with an answer given (NO_ERROR), or in anger.
+            if let Poll::Ready(reset) = stream.poll_reset(cx) {
+                return Poll::Ready(Err(reset));
+            }
+            body.as_mut().poll_frame(cx).map(Ok)
+        });
+        let frame = match next.await {
+            // It is reset already; there is nothing left to say.
+            Err(_) => return Ok(()),
+            Ok(None) => return send(stream, Bytes::new(), true).await,
+            // Whoever sends the request finds out from the body itself what broke.
+            Ok(Some(Err(_))) => return Err(Reason::CANCEL),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        match frame.into_data() {
+            Ok(data) => {
+                let last = body.is_end_stream();
+                if !data.is_empty() || last {
+                    send(stream, data, last).await?;
+                }
+                if last {
+                    return Ok(());
+                }
+            }
+            Err(frame) => {
+                let trailers: HeaderMap = frame.into_trailers().unwrap_or_default();
+                return stream
+                    .send_trailers(trailers)
+                    .map_err(|_| Reason::INTERNAL_ERROR);
+            }
+        }
+    }
+}
+
+/// Sends data in pieces that the ingress has room for.
+async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Result<(), Reason> {
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        let room = std::future::poll_fn(|cx| {
+            if stream.capacity() > 0 {
+                return Poll::Ready(Some(Ok(stream.capacity())));
+            }
+            if let Poll::Ready(reset) = stream.poll_reset(cx) {
+                return Poll::Ready(reset.err().map(Err));
+            }
+            stream.poll_capacity(cx)
+        });
+        let Some(Ok(room)) = room.await else {
+            // The stream is over; its reset has told the rest.
+            return Ok(());
+        };
+        let piece = data.split_to(room.min(data.len()));
+        let ends = last && data.is_empty();
+        stream
+            .send_data(piece, ends)
+            .map_err(|_| Reason::INTERNAL_ERROR)?;
+        if ends {
+            return Ok(());
+        }
+    }
+    if last {
+        stream
+            .send_data(Bytes::new(), true)
+            .map_err(|_| Reason::INTERNAL_ERROR)?;
+    }
+    Ok(())
+}
+
+// Limit: an answer's head; a DICOMweb or FHIR server sends a few hundred bytes.
+const HEAD_BYTES_MAX: u32 = 128 * 1024;
+// Limit: what the ingress sends ahead of a client that does not read: 256 KiB a stream. A connection has room for
+// that of all its streams at once, 25 MiB, or clients that do not read would hold back the others.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX;
+// Limit: what one upload may hold while the ingress reads slowly.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
