@@ -11,9 +11,12 @@
 //! * [`link_lb`]: a stand-in for the Private Link Service.
 //! * [`up`]: the whole stack, verified and left running.
 //! * [`prove`]: one file for each promise, with the scenario that proves it.
+//! * [`bench`](mod@bench): a load generator that speaks PROXY v2; [`compare`]: Postern beside its peers.
 //! * [`check`]: what a check found.
 
+pub mod bench;
 pub mod check;
+pub mod compare;
 pub mod link_lb;
 pub mod prove;
 pub mod proxy_v2;

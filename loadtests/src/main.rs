@@ -1,5 +1,5 @@
-//! `postern-load`: the local stack, the Private Link Service stand-in, and the scenarios that prove what
-//! Postern promises.
+//! `postern-load`: the local stack, the Private Link Service stand-in, load and comparison, and the scenarios
+//! that prove what Postern promises.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -7,7 +7,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use postern_loadtests::check::with_causes;
 use postern_loadtests::stack::echo::Echo;
-use postern_loadtests::{link_lb, prove, say, up};
+use postern_loadtests::{bench, compare, link_lb, prove, say, up};
+
+// The load generator shares a core with the ingress: what it saves, both have.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The local stack of Postern, and the scenarios that prove what it promises.
 ///
@@ -21,6 +25,10 @@ enum Arguments {
     Prove(prove::ProveOptions),
     /// Stand for the Private Link Service: relay TCP with a PROXY v2 header and a link id before it
     LinkLb(link_lb::LinkLbOptions),
+    /// Send load, over connections that begin as a Private Link Service's do, and measure the answers
+    Bench(bench::BenchOptions),
+    /// Measure Postern beside nginx, `HAProxy`, Envoy and pingora-proxy, all at the same job
+    Compare(compare::CompareOptions),
     /// Run the back end of the stack: it echoes, streams, breaks off, and remembers what it saw
     Echo {
         /// Where to listen
@@ -29,23 +37,39 @@ enum Arguments {
     },
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     match Arguments::parse() {
-        Arguments::Up(options) => up::run(options).await,
-        Arguments::Prove(options) => prove::run(options).await,
-        Arguments::LinkLb(options) => match link_lb::run(options).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failure(&format!("link-lb: {error}")),
-        },
-        Arguments::Echo { listen } => match Echo::start(Some(listen)).await {
-            Ok(echo) => {
-                say(&format!("echo: {}", echo.address()));
-                echo.join().await;
-                ExitCode::SUCCESS
+        // On this thread alone, so that it can be pinned.
+        Arguments::Bench(options) => bench::run(&options),
+        Arguments::Compare(options) => block_on(compare::run(options)),
+        Arguments::Up(options) => block_on(up::run(options)),
+        Arguments::Prove(options) => block_on(prove::run(options)),
+        Arguments::LinkLb(options) => block_on(async {
+            match link_lb::run(options).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failure(&format!("link-lb: {error}")),
             }
-            Err(error) => failure(&with_causes(&error)),
-        },
+        }),
+        Arguments::Echo { listen } => block_on(async {
+            match Echo::start(Some(listen)).await {
+                Ok(echo) => {
+                    say(&format!("echo: {}", echo.address()));
+                    echo.join().await;
+                    ExitCode::SUCCESS
+                }
+                Err(error) => failure(&with_causes(&error)),
+            }
+        }),
+    }
+}
+
+fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => failure(&format!("cannot start: {error}")),
     }
 }
 
