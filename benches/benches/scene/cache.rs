@@ -25,16 +25,20 @@ const CROWD: usize = 1_000;
 const UNKNOWN: u32 = 50;
 const ROUTES_MIN: usize = 1_000;
 
+// A prime, so that every key has its turn.
+const STRIDE: usize = 611_953;
+// Links that are busy at a time.
+const BUSY: usize = 500;
+
 pub fn cases(harness: &mut impl Harness, routes: usize) {
-    harness.case(
+    hit(
+        harness,
         &format!("cache/hit/{routes}"),
-        || Full::of(routes),
+        routes,
         Full::any_key,
-        |full, (link, host)| match full.cache.get(*link, host).now_or_never() {
-            Some(Ok(Lookup::Found(route))) => route,
-            other => panic!("{other:?}"),
-        },
     );
+    let busy = format!("cache/hit_busy/{routes}");
+    hit(harness, &busy, routes, Full::busy_key);
     harness.case(
         &format!("cache/negative/{routes}"),
         || Full::of(routes),
@@ -55,6 +59,23 @@ pub fn cases(harness: &mut impl Harness, routes: usize) {
             let calls = full.source.calls.load(Ordering::Relaxed) - before;
             assert_eq!(calls, 1, "{CROWD} asked for one key");
             answers
+        },
+    );
+}
+
+fn hit(
+    harness: &mut impl Harness,
+    name: &str,
+    routes: usize,
+    key: impl Fn(&Arc<Full>) -> (LinkId, HostName),
+) {
+    harness.case(
+        name,
+        || Full::of(routes),
+        key,
+        |full, (link, host)| match full.cache.get(*link, host).now_or_never() {
+            Some(Ok(Lookup::Found(route))) => route,
+            other => panic!("{other:?}"),
         },
     );
 }
@@ -118,11 +139,16 @@ impl Full {
         full
     }
 
-    /// One of all keys, far from the one before.
+    /// One of all keys, far from the one before: with a million, hardly ever in the processor's own caches.
     pub fn any_key(self: &Arc<Self>) -> (LinkId, HostName) {
-        // A prime, so that every key has its turn.
-        let step = self.step.fetch_add(611_953, Ordering::Relaxed);
+        let step = self.step.fetch_add(STRIDE, Ordering::Relaxed);
         self.source.key(step % self.source.routes)
+    }
+
+    /// One of a few hundred keys that are asked for again and again.
+    fn busy_key(self: &Arc<Self>) -> (LinkId, HostName) {
+        let step = self.step.fetch_add(1, Ordering::Relaxed) % BUSY;
+        self.source.key(step * STRIDE % self.source.routes)
     }
 
     fn unknown_key(self: &Arc<Self>) -> (LinkId, HostName) {
