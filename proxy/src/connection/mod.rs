@@ -225,3 +225,20 @@ async fn refuse_by_alert(mut greeted: Greeted, refusal: Refusal) -> Ending {
     client_hello::send_alert(io, crate::outcome::ALERT_ACCESS_DENIED).await;
     Ending::Refused(refusal)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_a_connection_stays_small() {
+        // Limit: every idle connection keeps it. Most of it is hyper's connection and rustls's session.
+        let bytes =
+            size_of_future::<&'static Connections, Accepted, watch::Receiver<bool>, _>(serve);
+        assert!(bytes <= 9 * 1024, "{bytes}");
+    }
+}
