@@ -24,8 +24,6 @@ pub struct Admitted {
     pub permit: Arc<Permit>,
     /// Host or `:authority`, as the client sent it.
     pub authority: HeaderValue,
-    /// Its place among the requests in flight.
-    pub slot: Slot,
 }
 
 /// Judges a request head.
@@ -48,7 +46,7 @@ pub async fn admit(
     if connection.born_draining {
         return Err(Refusal::Draining);
     }
-    let slot = requests.load.enter().ok_or(Refusal::Overloaded)?;
+    exchange.occupies(requests.load.enter().ok_or(Refusal::Overloaded)?);
     let permit = Arc::clone(
         (**connection.standing.load())
             .as_ref()
@@ -82,11 +80,7 @@ pub async fn admit(
     if !permit.limits().admit() {
         return Err(Refusal::RateLimited);
     }
-    Ok(Admitted {
-        permit,
-        authority,
-        slot,
-    })
+    Ok(Admitted { permit, authority })
 }
 
 async fn other_host(requests: &Requests, connection: &Connection, host: &str) -> Refusal {

@@ -15,6 +15,7 @@ use crate::connection::authorize::Permit;
 use crate::connection::http::Connection;
 use crate::outcome::Refusal;
 use crate::request::Requests;
+use crate::request::admit::Slot;
 use crate::request::body::RequestBody;
 use crate::request_id::RequestId;
 use crate::upstream::{BodyError, Served};
@@ -32,6 +33,7 @@ struct Record {
     protocol: &'static str,
     authority: Option<HeaderValue>,
     body: RequestBody,
+    slot: Option<Slot>,
     permit: Option<Arc<Permit>>,
     served: Option<Served>,
     first_byte: Option<Duration>,
@@ -63,6 +65,7 @@ impl Exchange {
             protocol: protocol(parts.version),
             authority: None,
             body,
+            slot: None,
             permit: None,
             served: None,
             first_byte: None,
@@ -92,6 +95,11 @@ impl Exchange {
     /// The request names this authority.
     pub fn named(&mut self, authority: HeaderValue) {
         self.0.authority = Some(authority);
+    }
+
+    /// It takes this place among the requests in flight, until its answer is over.
+    pub fn occupies(&mut self, slot: Slot) {
+        self.0.slot = Some(slot);
     }
 
     /// The request is made under this permit.
