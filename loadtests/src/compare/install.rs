@@ -22,13 +22,30 @@ pub(super) async fn debian(package: &str, program: &str) -> Result<(), String> {
 
 /// Builds `pingora-peer` beside this program. Quick when nothing has changed.
 pub(super) async fn pingora_peer() -> Result<PathBuf, String> {
+    built(
+        "pingora-peer",
+        &["-p", "postern-loadtests", "--features", "peer"],
+    )
+    .await
+}
+
+/// `postern` beside this program; built if it is not there.
+pub(super) async fn postern() -> Result<PathBuf, String> {
+    match binary("postern") {
+        Ok(program) => Ok(program),
+        Err(_) => built("postern", &["-p", "postern"]).await,
+    }
+}
+
+async fn built(name: &str, package: &[&str]) -> Result<PathBuf, String> {
     let here = binary("postern-load").map_err(|error| with_causes(&error))?;
     let folder = here.parent().unwrap_or(Path::new("."));
-    let program = folder.join("pingora-peer");
+    let program = folder.join(name);
     let mut command = Command::new("cargo");
     command
-        .args(["build", "--locked", "--quiet", "-p", "postern-loadtests"])
-        .args(["--features", "peer", "--bin", "pingora-peer"])
+        .args(["build", "--locked", "--quiet"])
+        .args(package)
+        .args(["--bin", name])
         .arg("--manifest-path")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .arg("--target-dir")
@@ -37,7 +54,7 @@ pub(super) async fn pingora_peer() -> Result<PathBuf, String> {
         command.arg("--release");
     }
     if !program.exists() {
-        say("building pingora-peer (a minute or some the first time)");
+        say(&format!("building {name} (some minutes the first time)"));
     }
     match finish("cargo", command).await {
         Ok(()) => Ok(program),

@@ -85,7 +85,7 @@ pub(super) async fn install(
     postern: Option<&Path>,
 ) -> Result<Installed, String> {
     let (program, version) = match contender {
-        Contender::Postern => postern::program(postern)?,
+        Contender::Postern => postern::program(postern).await?,
         Contender::Peer(Peer::Nginx) => nginx::program().await?,
         Contender::Peer(Peer::Haproxy | Peer::HaproxyH1) => haproxy::program().await?,
         Contender::Peer(Peer::Envoy | Peer::EnvoyH1) => envoy::program().await?,

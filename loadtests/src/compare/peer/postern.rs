@@ -3,18 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use super::{Job, Launch};
-use crate::check::with_causes;
 use crate::compare::CompareError;
-use crate::compare::install::version;
+use crate::compare::install::{postern, version};
 use crate::stack::accounts::{self, INGRESS_NAME};
-use crate::stack::{binary, free_address, write_file};
+use crate::stack::{free_address, write_file};
 
-pub(super) fn program(given: Option<&Path>) -> Result<(PathBuf, String), String> {
+pub(super) async fn program(given: Option<&Path>) -> Result<(PathBuf, String), String> {
     let program = match given {
         Some(path) => path
             .canonicalize()
             .map_err(|error| format!("{}: {error}", path.display()))?,
-        None => binary("postern").map_err(|error| with_causes(&error))?,
+        None => postern().await?,
     };
     let mut version = version(&program, &["version"])?;
     if cfg!(debug_assertions) && given.is_none() {
