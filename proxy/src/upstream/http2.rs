@@ -1,8 +1,9 @@
 //! HTTP/2 to the ingress, on `h2` itself: many requests share a connection, and a request without a body costs no
 //! task, no channel and no copy of its own.
 //!
-//! hyper's client spawns a task for every request and moves each through a channel to it; for small requests
-//! that was a third of what they cost. Framing, HPACK and flow control are h2's, as they are hyper's.
+//! hyper's client spawns a task for every request and moves each through a channel to it. Without that, a small
+//! request takes 11 % fewer instructions in user space (from an HTTP/1.1 client, counted by callgrind). Framing,
+//! HPACK and flow control are h2's, as they are hyper's.
 
 use std::pin::pin;
 use std::sync::Arc;
