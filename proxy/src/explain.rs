@@ -126,9 +126,10 @@ async fn judge_host(
     permit: &Permit,
     host: &str,
 ) -> Option<Refusal> {
-    let Some(name) = admit::split_port(host) else {
+    let Some(authority) = admit::authority_of(host) else {
         return Some(Refusal::BadRequest);
     };
+    let name = authority.host();
     if permit.host().matches(name.as_bytes()) {
         return permit.customer_key_lost().then_some(Refusal::CustomerKey);
     }

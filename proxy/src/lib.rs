@@ -39,7 +39,8 @@
 //!   `client_hello` (over [`read_ahead`]), `authorize` (by [`routing`]), `handshake` (with [`credentials`]), `http`.
 //! * [`request`] takes a request to its answer: `admit`, `headers`, `forward` or `upgrade`, `respond`, told of by
 //!   `exchange` under its [`request_id`].
-//! * [`upstream`] holds the connections to the ingress.
+//! * [`upstream`] holds the connections to the ingress. Towards both sides, TLS reads by [`read_ahead`] and is written
+//!   to in [`short_slices`].
 //! * [`outcome`] has every refusal and every ending, each with its blame, answer and word.
 //! * [`access_log`], [`metrics`] and [`telemetry`] tell what happened; [`probe`] and [`admin`] answer who asks;
 //!   [`explain`] tells what would happen.
@@ -61,5 +62,6 @@ pub mod request;
 pub mod request_id;
 pub mod routing;
 pub mod server;
+pub mod short_slices;
 pub mod telemetry;
 pub mod upstream;

@@ -79,7 +79,13 @@ fn rewriting(harness: &mut impl Harness) {
                 headers
             },
             |scene, headers| {
-                headers::to_ingress(headers, &scene.connection, &scene.authority, scene.id);
+                let Scene {
+                    connection,
+                    authority,
+                    id,
+                    ..
+                } = scene;
+                headers::to_ingress(headers, connection, authority, true, *id)
             },
         );
     }

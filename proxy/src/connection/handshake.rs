@@ -57,6 +57,10 @@ impl Secured {
     }
 }
 
+// Limit: what TLS holds for a client that reads slowly. A head and 64 KiB of a body fit, so that they leave in one
+// write.
+const TLS_BUFFER_BYTES: usize = 96 * 1024;
+
 /// Finishes the handshake. The caller bounds the time.
 pub async fn finish(
     greeted: Greeted,
@@ -73,7 +77,8 @@ pub async fn finish(
         opened,
         seat,
     } = greeted;
-    let stream = start.into_stream(tls).await?;
+    let mut stream = start.into_stream(tls).await?;
+    stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
     let handshake = opened.elapsed();
     Ok(Secured {
         stream,

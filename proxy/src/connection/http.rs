@@ -19,6 +19,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use ::http::HeaderValue;
+use ::http::uri::Authority;
 use arc_swap::ArcSwap;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -36,6 +37,7 @@ use crate::connection::registry::{Entry, Registry};
 use crate::connection::signals::{End, Signals};
 use crate::outcome::{Ending, Refusal};
 use crate::request;
+use crate::short_slices::ShortSlices;
 
 #[cfg(feature = "testing")]
 pub use self::detached::Detached;
@@ -92,7 +94,7 @@ pub struct Connection {
     pub client_header: HeaderValue,
     /// Whether anything moves.
     pub activity: Activity,
-    spoken: OnceLock<HeaderValue>,
+    spoken: OnceLock<Spoken>,
     /// Whether it was accepted before, but ready only after, this process began to drain.
     pub born_draining: bool,
     cut: AtomicBool,
@@ -145,12 +147,12 @@ impl Connection {
     }
 
     /// The authority that `text` spells, if a request of this connection was found good with it before.
-    pub fn spoken(&self, text: &str) -> Option<&HeaderValue> {
-        self.spoken.get().filter(|spoken| *spoken == text)
+    pub fn spoken(&self, text: &str) -> Option<&Spoken> {
+        self.spoken.get().filter(|spoken| spoken.header == text)
     }
 
     /// A request was found good with this authority.
-    pub fn speaks(&self, authority: &HeaderValue) {
+    pub fn speaks(&self, authority: &Spoken) {
         // A client that spells it in several ways is read each time.
         let _ = self.spoken.set(authority.clone());
     }
@@ -175,6 +177,15 @@ impl Connection {
     }
 }
 
+/// Host or `:authority`, as a client spells it.
+#[derive(Debug, Clone)]
+pub struct Spoken {
+    /// As the value of a header.
+    pub header: HeaderValue,
+    /// As a part of a URI.
+    pub authority: Authority,
+}
+
 fn ip_header(address: SocketAddr) -> HeaderValue {
     let ip = address.ip().to_canonical().to_string();
     // An address has only digits, dots, colons and letters.
@@ -187,6 +198,7 @@ pub struct Activity {
     last_micros: AtomicU64,
     in_flight: AtomicU32,
     served: AtomicU64,
+    latest_answer: AtomicU64,
     tunnels: AtomicU32,
 }
 
@@ -197,6 +209,7 @@ impl Activity {
             last_micros: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             served: AtomicU64::new(0),
+            latest_answer: AtomicU64::new(0),
             tunnels: AtomicU32::new(0),
         }
     }
@@ -214,8 +227,9 @@ impl Activity {
         self.touch(now);
     }
 
-    /// A request is over.
-    pub fn end(&self, now: Instant) {
+    /// A request is over, whose answer had a body of so many bytes.
+    pub fn end(&self, now: Instant, answer_bytes: u64) {
+        self.latest_answer.store(answer_bytes, Ordering::Relaxed);
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.served.fetch_add(1, Ordering::Relaxed);
         self.touch(now);
@@ -229,6 +243,11 @@ impl Activity {
     /// Requests that are over.
     pub fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the latest answer's body. The next one is likely to be like it.
+    pub fn latest_answer(&self) -> u64 {
+        self.latest_answer.load(Ordering::Relaxed)
     }
 
     /// A request became a tunnel.
@@ -277,7 +296,7 @@ pub async fn serve(
     });
     let options = own.options.http;
     if let Some(framing) = connection.framing.clone() {
-        let io = TokioIo::new(Tap::new(stream, framing));
+        let io = TokioIo::new(Tap::new(ShortSlices::new(stream), framing));
         let mut http1 = hyper::server::conn::http1::Builder::new();
         http1
             .half_close(false)
@@ -302,7 +321,7 @@ pub async fn serve(
             .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
             .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
             .enable_connect_protocol()
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(ShortSlices::new(stream)), service);
         drive(own, &connection, pin!(served), drain).await
     }
 }

@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Version};
 use postern_api::HostName;
 
 use crate::connection::authorize::Permit;
-use crate::connection::http::Connection;
+use crate::connection::http::{Connection, Spoken};
 use crate::outcome::Refusal;
 use crate::request::Requests;
 use crate::request::exchange::Exchange;
@@ -23,7 +23,7 @@ pub struct Admitted {
     /// What allows it.
     pub permit: Arc<Permit>,
     /// Host or `:authority`, as the client sent it.
-    pub authority: HeaderValue,
+    pub authority: Spoken,
 }
 
 /// Judges a request head.
@@ -36,12 +36,12 @@ pub async fn admit(
     // The authority first, so that the log line of whatever refusal has it.
     let named = authority(parts);
     let known = named.ok().and_then(|text| connection.spoken(text));
-    let authority = match known {
-        Some(authority) => Ok(authority.clone()),
+    let header = match known {
+        Some(known) => Ok(known.header.clone()),
         None => named.and_then(|text| HeaderValue::from_str(text).map_err(|_| Refusal::BadRequest)),
     };
-    if let Ok(authority) = &authority {
-        exchange.named(authority.clone());
+    if let Ok(header) = &header {
+        exchange.named(header.clone());
     }
     if connection.born_draining {
         return Err(Refusal::Draining);
@@ -64,16 +64,20 @@ pub async fn admit(
         return Err(Refusal::HeadTooLarge);
     }
     well_framed(parts)?;
-    let authority = authority?;
-    // What was found good once on this connection need not be read again.
-    if known.is_none() {
-        let text = named?;
-        let host = split_port(text).ok_or(Refusal::BadRequest)?;
-        if !permit.host().matches(host.as_bytes()) {
+    let header = header?;
+    let authority = if let Some(known) = known {
+        // What was found good once on this connection need not be read again.
+        known.clone()
+    } else {
+        let authority = authority_of(named?).ok_or(Refusal::BadRequest)?;
+        if !permit.host().matches(authority.host().as_bytes()) {
+            let host = authority.host();
             return Err(Box::pin(other_host(requests, connection, host)).await);
         }
-        connection.speaks(&authority);
-    }
+        let spoken = Spoken { header, authority };
+        connection.speaks(&spoken);
+        spoken
+    };
     if permit.customer_key_lost() {
         return Err(Refusal::CustomerKey);
     }
@@ -122,9 +126,8 @@ fn authority(parts: &Parts) -> Result<&str, Refusal> {
     text.ok_or(Refusal::BadRequest)
 }
 
-/// The host of `host[:port]`. `None` if it is not of that form: user information, an empty host, a port that
-/// is no number.
-pub fn split_port(text: &str) -> Option<&str> {
+/// `host[:port]`. `None` if it is not of that form: user information, an empty host, a port that is no number.
+pub fn authority_of(text: &str) -> Option<Authority> {
     // The parser of the `http` crate accepts what RFC 3986 does; the rest of the rules are ours.
     let authority: Authority = text.parse().ok()?;
     if text.contains('@') || authority.host().is_empty() {
@@ -139,7 +142,7 @@ pub fn split_port(text: &str) -> Option<&str> {
     if port.is_some_and(|port| port.parse::<u16>().is_err() || port.starts_with('+')) {
         return None;
     }
-    Some(&text[..authority.host().len()])
+    Some(authority)
 }
 
 /// Whether nothing about where this message ends could be read in two ways. What hyper refuses by itself never
@@ -221,9 +224,8 @@ mod tests {
     fn host_of(request: http::request::Builder) -> Result<String, Refusal> {
         let parts = parts(request);
         let text = authority(&parts)?;
-        split_port(text)
-            .map(ToOwned::to_owned)
-            .ok_or(Refusal::BadRequest)
+        let authority = authority_of(text).ok_or(Refusal::BadRequest)?;
+        Ok(authority.host().to_owned())
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Drop for Record {
         let now = Instant::now();
         let total = now.saturating_duration_since(self.started);
         let connection = &*self.connection;
-        connection.activity.end(now);
+        connection.activity.end(now, self.answer_bytes);
         let metrics = &self.requests.metrics;
         if let Some(refusal) = self.refusal {
             metrics.refused(refusal);

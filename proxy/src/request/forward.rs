@@ -9,19 +9,20 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::TE;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::{Request, Response, Uri, Version};
 use tokio::time::timeout;
 
+use crate::connection::http::{Connection, Spoken};
 use crate::outcome::Refusal;
 use crate::request::Requests;
 use crate::request::admit::Admitted;
 use crate::request::body::{AnswerBody, Broken, RequestBody};
 use crate::request::exchange::Exchange;
 use crate::request::{headers, respond};
-use crate::upstream::{IngressBody, Lease, SendError, Way};
+use crate::upstream::{IngressBody, Lease, SendError, Traffic, Way};
 
 /// A refusal, and the exchange it is the end of.
 pub type Refused = (Refusal, Exchange);
@@ -29,16 +30,23 @@ pub type Refused = (Refusal, Exchange);
 /// Sends the request and gives the answer's head; the bodies stream on.
 pub async fn forward(
     requests: &Requests,
+    connection: &Connection,
     admitted: &Admitted,
-    mut parts: Parts,
+    parts: Parts,
     body: RequestBody,
     mut exchange: Exchange,
 ) -> Result<Response<AnswerBody>, Refused> {
-    parts.extensions.clear();
     let limit = requests.options.response_timeout;
     let progress = body.clone();
     let sent = {
-        let sending = pin!(send(requests, admitted, parts, body, &mut exchange));
+        let sending = pin!(send(
+            requests,
+            connection,
+            admitted,
+            &parts,
+            body,
+            &mut exchange
+        ));
         patiently(limit, &progress, sending).await
     };
     progress.settle();
@@ -72,16 +80,18 @@ async fn patiently<T>(
 
 async fn send(
     requests: &Requests,
+    connection: &Connection,
     admitted: &Admitted,
-    parts: Parts,
+    parts: &Parts,
     body: RequestBody,
     exchange: &mut Exchange,
 ) -> Result<(Response<IngressBody>, Lease), Failed> {
     let cluster = admitted.permit.cluster();
+    let traffic = traffic(connection, parts, &body);
     let mut way = Way::Pooled;
     let mut attempt = 1;
     loop {
-        let leased = requests.upstream.lease(cluster, way).await;
+        let leased = requests.upstream.lease(cluster, way, traffic).await;
         let mut lease = leased.map_err(|error| {
             tracing::warn!(request_id = %exchange.id(), %cluster, %error, "no connection to the ingress");
             if error.is_timeout() { Refusal::UpstreamTimeout } else { Refusal::UpstreamConnect }
@@ -91,7 +101,14 @@ async fn send(
         let http2 = lease.is_http2();
         // Only HTTP/2 has words for a request that was received and not processed.
         let whole = body.attempt(http2);
-        let request = address(parts.clone(), &admitted.authority, http2, whole);
+        let mut request = address(parts, &admitted.authority, http2, whole);
+        *request.headers_mut() = headers::to_ingress(
+            &parts.headers,
+            connection,
+            &admitted.authority.header,
+            http2,
+            exchange.id(),
+        );
         let error = match lease.send(request).await {
             Ok(response) => return Ok((response, lease)),
             Err(error) => error,
@@ -102,7 +119,7 @@ async fn send(
             Some(Broken::Gone) => return Err(Failed::ClientBroke),
             None => {}
         }
-        let Some(next) = again(&error, attempt, reused, &parts, &body) else {
+        let Some(next) = again(&error, attempt, reused, parts, &body) else {
             tracing::warn!(
                 request_id = %exchange.id(), %cluster, %error,
                 "the ingress broke before it answered"
@@ -115,6 +132,23 @@ async fn send(
         requests.metrics.upstream_retried();
     }
 }
+
+/// What the request will be like, as far as can be told.
+fn traffic(connection: &Connection, parts: &Parts, body: &RequestBody) -> Traffic {
+    let replayable = body.is_empty();
+    Traffic {
+        replayable,
+        // An HTTP/1.1 connection that the ingress closes at this moment loses what it was sent, so only what may be
+        // sent again. Who wants trailers gets them by HTTP/2.
+        bulk: replayable
+            && parts.method.is_safe()
+            && connection.activity.latest_answer() >= BULK_BYTES
+            && !parts.headers.contains_key(TE),
+    }
+}
+
+// From here on HTTP/1.1 took less CPU for an answer than HTTP/2: 15 % at 64 KiB, and 8 % more at 100 bytes.
+const BULK_BYTES: u64 = 32 * 1024;
 
 /// Whether the request may be sent again, and on which connection.
 ///
@@ -152,28 +186,22 @@ impl From<Refusal> for Failed {
     }
 }
 
-/// Addresses the request: `:scheme`, `:authority` and path for HTTP/2, path and `Host` for HTTP/1.1.
-fn address(
-    mut parts: Parts,
-    authority: &HeaderValue,
-    http2: bool,
-    body: RequestBody,
-) -> Request<RequestBody> {
+/// Addresses the request: `:scheme`, `:authority` and path for HTTP/2, the path for HTTP/1.1. No headers yet.
+fn address(parts: &Parts, spoken: &Spoken, http2: bool, body: RequestBody) -> Request<RequestBody> {
     let path = parts.uri.path_and_query().cloned();
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
     let mut uri = http::uri::Parts::default();
     uri.path_and_query = Some(path);
+    let mut request = Request::new(body);
     if http2 {
-        parts.version = Version::HTTP_2;
+        *request.version_mut() = Version::HTTP_2;
         uri.scheme = Some(Scheme::HTTPS);
-        uri.authority = authority.as_bytes().try_into().ok();
-        parts.headers.remove(HOST);
-    } else {
-        parts.version = Version::HTTP_11;
+        uri.authority = Some(spoken.authority.clone());
     }
+    request.method_mut().clone_from(&parts.method);
     // The parts come from a URI that was valid and an authority that `admit` read.
-    parts.uri = Uri::from_parts(uri).unwrap_or_default();
-    Request::from_parts(parts, body)
+    *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+    request
 }
 
 fn answer(

@@ -81,12 +81,6 @@ pub async fn handle(
         // Where the body ends and the tunnel begins, two parsers could see differently.
         return respond::refuse(Refusal::BadRequest, &connection, exchange);
     }
-    headers::to_ingress(
-        &mut parts.headers,
-        &connection,
-        &admitted.authority,
-        exchange.id(),
-    );
     let answer = match upgrade {
         Some(upgrade) => {
             // Boxed, like all that is rare: each request carries the future of its whole path.
@@ -94,7 +88,7 @@ pub async fn handle(
                 upgrade::forward(&requests, &connection, &admitted, upgrade, parts, exchange);
             Box::pin(upgraded).await
         }
-        None => forward::forward(&requests, &admitted, parts, body, exchange).await,
+        None => forward::forward(&requests, &connection, &admitted, parts, body, exchange).await,
     };
     match answer {
         Ok(response) => response,

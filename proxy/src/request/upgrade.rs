@@ -79,9 +79,12 @@ pub async fn forward(
     connection: &Arc<Connection>,
     admitted: &Admitted,
     upgrade: Upgrade,
-    parts: Parts,
+    mut parts: Parts,
     mut exchange: Exchange,
 ) -> Result<Response<AnswerBody>, Refused> {
+    let authority = &admitted.authority.header;
+    parts.headers =
+        headers::to_ingress(&parts.headers, connection, authority, false, exchange.id());
     let request = ask(parts, &upgrade);
     let cluster = admitted.permit.cluster();
     let deadline = requests.options.response_timeout;

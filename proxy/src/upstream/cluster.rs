@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use rustls::pki_types::ServerName;
 
 use crate::routing::ClusterName;
+use crate::upstream::Traffic;
 use crate::upstream::connect::ConnectError;
 
 /// Which HTTP to speak with an endpoint.
@@ -37,6 +38,7 @@ pub struct Cluster {
     pub protocol: Protocol,
     endpoints: Vec<Endpoint>,
     turn: AtomicUsize,
+    no_http1: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -63,7 +65,26 @@ impl Cluster {
             protocol,
             endpoints: endpoints.iter().map(endpoint).collect(),
             turn: AtomicUsize::new(0),
+            no_http1: AtomicBool::new(false),
         }
+    }
+
+    /// Which HTTP to speak where we may choose.
+    pub fn protocol_for(&self, traffic: Traffic) -> Protocol {
+        let by_http1 = traffic.bulk
+            && self.protocol == Protocol::Auto
+            && !self.no_http1.load(Ordering::Relaxed);
+        if by_http1 {
+            Protocol::Http1
+        } else {
+            self.protocol
+        }
+    }
+
+    /// An endpoint refused HTTP/1.1: none is asked for it any more, but for upgrades.
+    pub fn speaks_no_http1(&self) {
+        tracing::info!(cluster = %self.name, "speaks no HTTP/1.1; large answers go by HTTP/2 as well");
+        self.no_http1.store(true, Ordering::Relaxed);
     }
 
     /// The endpoints in the order in which to try them: those that are up, in turn, then the others.

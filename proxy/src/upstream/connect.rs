@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::AlertDescription;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -17,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use crate::credentials::ClientCredentials;
 use crate::read_ahead::ReadAhead;
 use crate::request::body::RequestBody;
+use crate::short_slices::ShortSlices;
 use crate::upstream::Options;
 use crate::upstream::cluster::{Cluster, Protocol};
 use crate::upstream::http2;
@@ -53,6 +55,22 @@ pub enum ConnectError {
     Timeout(Duration),
 }
 
+impl ConnectError {
+    /// Whether the endpoint is there and does not speak the HTTP it was asked for (RFC 7301 section 3.2).
+    pub fn is_alpn(&self) -> bool {
+        let refused = |error: &io::Error| {
+            let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+            let alert = AlertDescription::NoApplicationProtocol;
+            (*error == rustls::Error::AlertReceived(alert)).then_some(())
+        };
+        match self {
+            Self::Alpn => true,
+            Self::Tls(error) => refused(error).is_some(),
+            _ => false,
+        }
+    }
+}
+
 /// Connects. The connection is in `tally` until its socket is closed.
 pub async fn open(
     endpoint: SocketAddr,
@@ -82,12 +100,13 @@ async fn establish(
         .map_err(ConnectError::Tcp)?;
     tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
     let tls = TlsConnector::from(identity.tls(protocol));
-    let stream = tls
+    let mut stream = tls
         .connect(cluster.server_name.clone(), ReadAhead::new(tcp))
         .await
         .map_err(ConnectError::Tls)?;
+    stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
     let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stream = Tallied::new(stream, tally.enter(identity.generation));
+    let stream = Tallied::new(ShortSlices::new(stream), tally.enter(identity.generation));
     match (speaks_http2, protocol) {
         (true, _) => {
             let sender = http2::start(stream).await.map_err(ConnectError::Http2)?;
@@ -119,3 +138,6 @@ async fn http1(
 // stands: any other makes it allocate their table for each answer.
 const HEAD_BYTES_MAX: usize = 128 * 1024;
 const HTTP1_BUFFER_BYTES: usize = 128 * 1024;
+// Limit: what TLS holds for a peer that reads slowly. A head and 64 KiB of a body fit, so that they leave in one
+// write.
+const TLS_BUFFER_BYTES: usize = 96 * 1024;

@@ -63,6 +63,15 @@ pub enum Way {
     Fresh,
 }
 
+/// What is known of a request when a connection is chosen for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    /// Whether it could be sent once more, whatever becomes of the connection: it has no body.
+    pub replayable: bool,
+    /// Whether a large answer is likely, which costs less by HTTP/1.1: no windows to keep, no frames to cut.
+    pub bulk: bool,
+}
+
 /// Who serves a request, for its log line.
 #[derive(Debug, Clone)]
 pub struct Served {
@@ -94,6 +103,11 @@ pub enum LeaseError {
 }
 
 impl LeaseError {
+    /// Whether the endpoint is there and does not speak the HTTP it was asked for.
+    fn is_alpn(&self) -> bool {
+        matches!(self, Self::Connect { source, .. } if source.is_alpn())
+    }
+
     /// Whether it was time that ran out.
     pub fn is_timeout(&self) -> bool {
         matches!(
@@ -125,16 +139,35 @@ impl Upstream {
         }
     }
 
-    /// The right to send one request to an endpoint of the cluster, by whatever protocol it prefers.
-    pub async fn lease(&self, cluster: &ClusterName, way: Way) -> Result<Lease, LeaseError> {
+    /// The right to send one request to an endpoint of the cluster, by whatever protocol suits it.
+    pub async fn lease(
+        &self,
+        cluster: &ClusterName,
+        way: Way,
+        traffic: Traffic,
+    ) -> Result<Lease, LeaseError> {
         let cluster = self.cluster(cluster)?;
-        self.lease_by(cluster, cluster.protocol, way).await
+        let mut protocol = cluster.protocol_for(traffic);
+        loop {
+            match self.lease_by(cluster, protocol, way, traffic).await {
+                Err(error) if protocol != cluster.protocol && error.is_alpn() => {
+                    cluster.speaks_no_http1();
+                    protocol = cluster.protocol;
+                }
+                leased => return leased,
+            }
+        }
     }
 
     /// The same by HTTP/1.1, for upgrades.
     pub async fn lease_http1(&self, cluster: &ClusterName) -> Result<Lease, LeaseError> {
         let cluster = self.cluster(cluster)?;
-        self.lease_by(cluster, Protocol::Http1, Way::Pooled).await
+        let traffic = Traffic {
+            replayable: false,
+            bulk: false,
+        };
+        self.lease_by(cluster, Protocol::Http1, Way::Pooled, traffic)
+            .await
     }
 
     fn cluster(&self, name: &ClusterName) -> Result<&Cluster, LeaseError> {
@@ -148,6 +181,7 @@ impl Upstream {
         cluster: &Cluster,
         protocol: Protocol,
         way: Way,
+        traffic: Traffic,
     ) -> Result<Lease, LeaseError> {
         let identity = self.credentials.client().ok_or(LeaseError::NoIdentity)?;
         let mut candidates = cluster.candidates();
@@ -159,19 +193,19 @@ impl Upstream {
             generation: identity.generation,
             protocol,
         };
-        if let Some(pooled) = self.pooled(&key, way) {
+        if let Some(pooled) = self.pooled(&key, way, traffic) {
             return Ok(self.reuse(key, pooled));
         }
         // Boxed: connecting is rare and its future is large; every request would carry it.
         let candidates = std::iter::once(first).chain(candidates);
-        Box::pin(self.connect(cluster, protocol, way, &identity, candidates)).await
+        let want = (protocol, way, traffic);
+        Box::pin(self.connect(cluster, want, &identity, candidates)).await
     }
 
     async fn connect(
         &self,
         cluster: &Cluster,
-        protocol: Protocol,
-        way: Way,
+        (protocol, way, traffic): (Protocol, Way, Traffic),
         identity: &ClientCredentials,
         candidates: impl Iterator<Item = SocketAddr>,
     ) -> Result<Lease, LeaseError> {
@@ -182,7 +216,7 @@ impl Upstream {
                 generation: identity.generation,
                 protocol,
             };
-            if let Some(pooled) = self.pooled(&key, way) {
+            if let Some(pooled) = self.pooled(&key, way, traffic) {
                 return Ok(self.reuse(key, pooled));
             }
             // One connection at a time where many requests may share it.
@@ -195,7 +229,7 @@ impl Upstream {
                 None => None,
             };
             if gate.is_some()
-                && let Some(pooled) = self.pool.take(&key)
+                && let Some(pooled) = self.pool.take(&key, traffic.replayable)
             {
                 return Ok(self.reuse(key, pooled));
             }
@@ -208,7 +242,10 @@ impl Upstream {
                     return Ok(self.begin(key, opened, started.elapsed()));
                 }
                 Err(error) => {
-                    cluster.failed(endpoint, &error);
+                    // It answered; what it does not speak is no fault.
+                    if !error.is_alpn() {
+                        cluster.failed(endpoint, &error);
+                    }
                     self.metrics.upstream_connected(false);
                     last = Some((endpoint, error));
                 }
@@ -220,9 +257,9 @@ impl Upstream {
         }
     }
 
-    fn pooled(&self, key: &pool::Key, way: Way) -> Option<Pooled> {
+    fn pooled(&self, key: &pool::Key, way: Way, traffic: Traffic) -> Option<Pooled> {
         match way {
-            Way::Pooled => self.pool.take(key),
+            Way::Pooled => self.pool.take(key, traffic.replayable),
             Way::Fresh => None,
         }
     }

@@ -45,6 +45,8 @@ struct Place {
     shared: Vec<Shared>,
     gate: Arc<tokio::sync::Mutex<()>>,
     speaks_http1: bool,
+    /// Whether the endpoint ends HTTP/2 connections after some number of requests.
+    counts_requests: bool,
 }
 
 struct Idle {
@@ -138,20 +140,30 @@ impl Pool {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that can take a request now.
-    pub fn take(&self, key: &Key) -> Option<Pooled> {
+    /// A connection that can take a request now; `replayable` if it could be sent once more.
+    pub fn take(&self, key: &Key, replayable: bool) -> Option<Pooled> {
         let mut places = self.places();
         let (_, place) = places.iter_mut().find(|(at, _)| at == key)?;
         let now = Instant::now();
         let age_max = self.options.connection_age_max;
         if !place.shared.is_empty() {
-            place.shared.retain_mut(|shared| {
-                !shared.sender.is_closed()
+            let Place {
+                shared: all,
+                counts_requests,
+                ..
+            } = place;
+            all.retain_mut(|shared| {
+                let many = shared.requests >= REQUESTS_MAX;
+                let closed = shared.sender.is_closed();
+                *counts_requests |= closed && many;
+                !closed
                     && now.saturating_duration_since(shared.opened) < age_max
-                    && shared.requests < REQUESTS_MAX
+                    && !(many && *counts_requests)
             });
-            let free = place.shared.iter_mut().find(|shared| shared.has_room());
-            return free.map(|shared| {
+            let free = |shared: &&mut Shared| {
+                shared.has_room() && (replayable || shared.requests < REQUESTS_MAX)
+            };
+            return all.iter_mut().find(free).map(|shared| {
                 shared.requests += 1;
                 Pooled::Http2 {
                     sender: shared.sender.clone(),
@@ -297,5 +309,6 @@ const IDLE_MAX: usize = 512;
 // of the one TCP connection costs more than a second connection.
 pub const STREAMS_MAX: u32 = 100;
 // Limit: requests on one HTTP/2 connection. nginx ends it after as many (`keepalive_requests`) and takes no notice
-// of those already on their way; we end it first.
+// of those already on their way. Whoever cannot be sent once more is not sent on such a connection; the others are
+// until an endpoint turns out to be one that counts, which we then forestall.
 const REQUESTS_MAX: usize = 1000;
