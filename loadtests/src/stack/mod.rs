@@ -36,6 +36,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 pub use child::{Child, Deadline, accepts};
@@ -117,18 +119,31 @@ pub enum StackError {
 
 /// A TCP address on the loopback interface that nothing listens on now.
 ///
-/// The kernel picks the port; another process could take it before the caller does, in which case the
-/// caller's process says so in its log.
+/// Each call gives another one, below those that the kernel gives to connections, which could be open there by the
+/// time the caller listens. Two processes begin to search at different ports; should they meet nevertheless, the
+/// one that comes second says so in its log.
 pub fn free_address() -> Result<SocketAddr, StackError> {
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listen = |source| StackError::Listen {
-        address: any,
-        source,
-    };
-    TcpListener::bind(any)
-        .and_then(|listener| listener.local_addr())
-        .map_err(listen)
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    let next = NEXT.get_or_init(|| {
+        let process = std::process::id().wrapping_mul(PORTS_APART) % u32::from(PORTS.1);
+        AtomicU16::new(u16::try_from(process).unwrap_or_default())
+    });
+    let mut tries = 1;
+    loop {
+        let port = PORTS.0 + next.fetch_add(1, Ordering::Relaxed) % PORTS.1;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        match TcpListener::bind(address) {
+            Ok(_) => return Ok(address),
+            Err(_) if tries < PORTS.1 => tries += 1,
+            Err(source) => return Err(StackError::Listen { address, source }),
+        }
+    }
 }
+
+// Limit: the first of the ports to try, and how many; Linux gives connections those from 32768.
+const PORTS: (u16, u16) = (10_000, 22_000);
+// A prime: processes that start one after the other search far from each other.
+const PORTS_APART: u32 = 1_009;
 
 /// Writes a file and says which one if that fails.
 pub fn write_file(path: &Path, content: impl AsRef<[u8]>) -> Result<(), StackError> {
