@@ -43,7 +43,7 @@ options! {
         pub name: HostName = unset_name() => r#""z1-weu-aks.internal.example""#;
         /// Required. Addresses, "ip:port".
         pub endpoints: Vec<SocketAddr> = Vec::new() => r#"["10.1.0.5:443"]"#;
-        /// "auto" negotiates (HTTP/2 preferred), "http1" or "h2" speaks only that.
+        /// "auto" is HTTP/2 where the ingress speaks it, but HTTP/1.1 for large answers; "http1" or "h2" is that alone.
         pub protocol: UpstreamProtocol = UpstreamProtocol::Auto;
     }
 }
@@ -52,7 +52,7 @@ options! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamProtocol {
-    /// What ALPN negotiates, HTTP/2 preferred.
+    /// What ALPN negotiates, HTTP/2 preferred; HTTP/1.1 for large answers.
     Auto,
     /// HTTP/1.1 only.
     Http1,
