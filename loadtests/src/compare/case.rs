@@ -141,6 +141,12 @@ impl Case {
         }
     }
 
+    /// Whether it may be measured in slices of a second, with everybody else's in between: what disturbs the machine
+    /// for a while then disturbs all alike.
+    pub(super) const fn sliced(self) -> bool {
+        !matches!(self, Self::IdleMemory | Self::LatencyHalfLoad)
+    }
+
     /// What Postern is judged by: the worst of these.
     pub(super) const fn judged_by(self) -> &'static [Metric] {
         match self {

@@ -56,7 +56,7 @@ pub struct CompareOptions {
     /// How often; the medians count
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
     pub rounds: u16,
-    /// How long each measurement takes
+    /// How long everybody is measured in a round, in slices of a second
     #[arg(long, default_value = "4")]
     pub seconds: Seconds,
     /// One round of one second and few idle connections: a trial, not a measurement

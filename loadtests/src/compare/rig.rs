@@ -86,7 +86,8 @@ impl Rig {
         Ok(rig)
     }
 
-    /// Measures every case with every proxy, as often as there are rounds. In each, another one comes first.
+    /// Measures every case with every proxy, as often as there are rounds, a second each in turn. Each time, another
+    /// one comes first.
     pub(super) async fn measure(
         &mut self,
         cases: &[Case],
@@ -112,8 +113,9 @@ impl Rig {
                 } else {
                     None
                 };
-                for turn in 0..self.plain.len() {
-                    let index = (turn + round) % self.plain.len();
+                let all = self.plain.len();
+                for turn in 0..self.slices(case) * all {
+                    let index = (turn + turn / all + round) % all;
                     let contender = self.plain[index].contender;
                     let outcome = self.one(case, index, rate, direct.as_ref()).await;
                     say(&line(round, case, contender, &outcome));
@@ -170,10 +172,22 @@ impl Rig {
         Ok((slowest / 2.0).max(1.0).floor())
     }
 
+    /// In how many slices a round's seconds are measured.
+    fn slices(&self, case: Case) -> usize {
+        let whole = std::time::Duration::from_secs_f64(self.effort.seconds).as_secs();
+        if case.sliced() {
+            usize::try_from(whole).unwrap_or(usize::MAX).max(1)
+        } else {
+            1
+        }
+    }
+
     fn load(&self, case: Case, rate: f64) -> Vec<String> {
         let mut load = case.load();
         if case != Case::IdleMemory {
-            load.extend(["--seconds".to_owned(), self.effort.seconds.to_string()]);
+            let slices = u32::try_from(self.slices(case)).unwrap_or(u32::MAX);
+            let seconds = self.effort.seconds / f64::from(slices);
+            load.extend(["--seconds".to_owned(), seconds.to_string()]);
         }
         if case == Case::LatencyHalfLoad {
             load.extend(["--rate".to_owned(), rate.to_string()]);
