@@ -117,10 +117,10 @@ impl Exchange {
         self.0.served = Some(served);
     }
 
-    /// The answer's head is known.
-    pub fn answered(&mut self, status: StatusCode) {
+    /// The answer's head is known, as of `now`.
+    pub fn answered(&mut self, status: StatusCode, now: Instant) {
         self.0.status = Some(status);
-        self.0.first_byte = Some(self.0.started.elapsed());
+        self.0.first_byte = Some(now.saturating_duration_since(self.0.started));
     }
 
     /// So many bytes of the answer's body passed.
@@ -134,8 +134,9 @@ impl Exchange {
         self.0.ending.get_or_insert(RequestEnding::Complete);
     }
 
-    /// The connection now carries another protocol.
-    pub fn upgraded(&mut self) {
+    /// The connection now carries another protocol; the client was told so with this status.
+    pub fn upgraded(&mut self, status: StatusCode) {
+        self.0.status = Some(status);
         self.0.ending = Some(RequestEnding::Upgraded);
     }
 

@@ -110,7 +110,10 @@ async fn send(
             exchange.id(),
         );
         let error = match lease.send(request).await {
-            Ok(response) => return Ok((response, lease)),
+            Ok((response, now)) => {
+                exchange.answered(response.status(), now);
+                return Ok((response, lease));
+            }
             Err(error) => error,
         };
         // What the client broke is not the ingress's fault, whatever the ingress said to it.
@@ -207,10 +210,9 @@ fn address(parts: &Parts, spoken: &Spoken, http2: bool, body: RequestBody) -> Re
 fn answer(
     response: Response<IngressBody>,
     lease: Lease,
-    mut exchange: Exchange,
+    exchange: Exchange,
 ) -> Response<AnswerBody> {
     let (mut parts, incoming) = response.into_parts();
-    exchange.answered(parts.status);
     headers::to_client(&mut parts.headers, exchange.id());
     parts.version = Version::HTTP_11;
     parts.extensions.clear();

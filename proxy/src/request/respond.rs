@@ -3,6 +3,8 @@
 //! `application/fhir+json` with an `OperationOutcome` on FHIR routes, `application/problem+json` (RFC 9457)
 //! otherwise; never a word about another account; always with the request's id; no body for HEAD.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -42,7 +44,7 @@ pub fn refuse(
         exchange.distrust_body();
     }
     exchange.refused(refusal);
-    exchange.answered(status);
+    exchange.answered(status, Instant::now());
     if close && connection.http2 {
         connection.close();
     }

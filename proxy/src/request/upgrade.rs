@@ -101,10 +101,11 @@ pub async fn forward(
                 }
             })?;
         exchange.served_by(lease.served());
-        let response = lease
+        let (response, now) = lease
             .send(request)
             .await
             .map_err(|_| Refusal::UpstreamBroke)?;
+        exchange.answered(response.status(), now);
         Ok((response, lease))
     })
     .await
@@ -113,7 +114,6 @@ pub async fn forward(
         Ok(sent) => sent,
         Err(refusal) => return Err((refusal, exchange)),
     };
-    exchange.answered(response.status());
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // The ingress said no, in its own words.
         let (mut parts, incoming) = response.into_parts();
@@ -138,8 +138,7 @@ pub async fn forward(
             .insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
     }
     let id = exchange.id();
-    exchange.answered(parts.status);
-    exchange.upgraded();
+    exchange.upgraded(parts.status);
     if let Some(framing) = &connection.framing {
         framing.upgraded();
     }

@@ -330,16 +330,17 @@ impl Lease {
         }
     }
 
-    /// Sends the request and waits for the answer's head.
+    /// Sends the request and waits for the answer's head; tells when that came.
     pub async fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<IngressBody>, SendError> {
+    ) -> Result<(Response<IngressBody>, Instant), SendError> {
         self.pool.count_request(self.is_http2(), self.reused);
         let sent = Instant::now();
         let response = self.pooled.send(request).await?;
-        self.pool.count_answer(sent.elapsed());
-        Ok(response)
+        let now = Instant::now();
+        self.pool.count_answer(now.saturating_duration_since(sent));
+        Ok((response, now))
     }
 
     /// The exchange is over: the connection may serve the next.
