@@ -144,8 +144,6 @@ impl Pool {
     pub fn take(&self, key: &Key, replayable: bool) -> Option<Pooled> {
         let mut places = self.places();
         let (_, place) = places.iter_mut().find(|(at, _)| at == key)?;
-        let now = Instant::now();
-        let age_max = self.options.connection_age_max;
         if !place.shared.is_empty() {
             let Place {
                 shared: all,
@@ -156,9 +154,8 @@ impl Pool {
                 let many = shared.requests >= REQUESTS_MAX;
                 let closed = shared.sender.is_closed();
                 *counts_requests |= closed && many;
-                !closed
-                    && now.saturating_duration_since(shared.opened) < age_max
-                    && !(many && *counts_requests)
+                // Its age is looked at each second, by `sweep`.
+                !(closed || many && *counts_requests)
             });
             let free = |shared: &&mut Shared| {
                 shared.has_room() && (replayable || shared.requests < REQUESTS_MAX)
@@ -171,6 +168,8 @@ impl Pool {
                 }
             });
         }
+        let now = Instant::now();
+        let age_max = self.options.connection_age_max;
         while let Some(idle) = place.idle.pop() {
             let usable = idle.sender.is_ready()
                 && now.saturating_duration_since(idle.since) < self.options.idle_timeout
