@@ -88,6 +88,8 @@ fn is_of_one_hop(name: &HeaderName) -> bool {
 pub fn to_client(headers: &mut HeaderMap, id: RequestId) {
     if headers.keys().any(is_of_one_hop) {
         strip_hop_by_hop(headers);
+        // No answer has it (RFC 9110 section 10.1.4).
+        headers.remove(TE);
     }
     headers.insert(X_REQUEST_ID, unlike_any_other(id.to_header()));
 }

@@ -4,7 +4,7 @@
 //! otherwise; never a word about another account; always with the request's id; no body for HEAD.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 use postern_api::ServiceKind;
 use serde::Serialize;
@@ -46,9 +46,13 @@ pub fn refuse(
     if close && connection.http2 {
         connection.close();
     }
+    let length = body.len();
     let mut response = Response::new(AnswerBody::local(body, exchange));
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    if length > 0 {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
     let media_type = if fhir {
         "application/fhir+json"
     } else {
