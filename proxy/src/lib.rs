@@ -39,8 +39,8 @@
 //!   `client_hello` (over [`read_ahead`]), `authorize` (by [`routing`]), `handshake` (with [`credentials`]), `http`.
 //! * [`request`] takes a request to its answer: `admit`, `headers`, `forward` or `upgrade`, `respond`, told of by
 //!   `exchange` under its [`request_id`].
-//! * [`upstream`] holds the connections to the ingress. Towards both sides, TLS reads by [`read_ahead`] and is written
-//!   to in [`short_slices`].
+//! * [`upstream`] holds the connections to the ingress; `http2` is what they and those of clients have in common.
+//!   Towards both sides, TLS reads by [`read_ahead`] and is written to in [`short_slices`].
 //! * [`outcome`] has every refusal and every ending, each with its blame, answer and word.
 //! * [`access_log`], [`metrics`] and [`telemetry`] tell what happened; [`probe`] and [`admin`] answer who asks;
 //!   [`explain`] tells what would happen.
@@ -52,6 +52,7 @@ pub mod connection;
 pub mod credentials;
 mod delegate;
 pub mod explain;
+mod http2;
 pub mod metrics;
 pub mod outcome;
 pub mod probe;

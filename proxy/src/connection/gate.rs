@@ -1,7 +1,7 @@
 //! A future that is polled only when it was woken.
 //!
 //! A connection's task is woken by every byte; the reasons to end it come once in its life. [`Gate`] gives the
-//! future inside a waker of its own, so that a wake-up by traffic costs it one relaxed load.
+//! future inside a waker of its own, a [`Bell`], so that a wake-up by traffic costs it one relaxed load.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,30 +18,51 @@ pub struct Gate<F> {
     waker: Waker,
 }
 
+/// Remembers that it was rung, and wakes the task that listens.
 #[derive(Default)]
-struct Bell {
+pub struct Bell {
     rung: AtomicBool,
     task: AtomicWaker,
 }
 
+impl Bell {
+    /// Rings it.
+    pub fn ring(&self) {
+        self.rung.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    /// Whether it was rung since this was last asked.
+    pub fn was_rung(&self) -> bool {
+        self.rung.swap(false, Ordering::Acquire)
+    }
+
+    /// From here on it wakes this task. What rang before does not: ask.
+    pub fn wake_task(&self, task: &Waker) {
+        self.task.register(task);
+    }
+
+    /// From here on it wakes nobody: the task is awake and asks by itself.
+    pub fn wake_nobody(&self) {
+        self.task.take();
+    }
+}
+
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        self.ring();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
-        self.task.wake();
+        self.ring();
     }
 }
 
 impl<F: Future> Gate<F> {
     /// Puts a future behind a gate. It is polled when the gate first is.
     pub fn new(inner: F) -> Self {
-        let bell = Arc::new(Bell {
-            rung: AtomicBool::new(true),
-            task: AtomicWaker::new(),
-        });
+        let bell = Arc::<Bell>::default();
+        bell.ring();
         let waker = Waker::from(Arc::clone(&bell));
         Self {
             inner: Box::pin(inner),
@@ -55,8 +76,8 @@ impl<F: Future> Future for Gate<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.bell.task.register(cx.waker());
-        if !self.bell.rung.swap(false, Ordering::Acquire) {
+        self.bell.wake_task(cx.waker());
+        if !self.bell.was_rung() {
             return Poll::Pending;
         }
         let this = &mut *self;

@@ -1,4 +1,4 @@
-//! HTTP on a secured connection: hyper's HTTP/1.1 or HTTP/2 server, and everything that may end it.
+//! HTTP on a secured connection: hyper's HTTP/1.1 server or our HTTP/2, and everything that may end it.
 //!
 //! One future drives the connection; beside it, `signals` listens for the reasons to end: drain, a change
 //! of routes, a request that asked for the end, silence. All of them end a connection gently first (HTTP/2
@@ -18,12 +18,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use ::http::HeaderValue;
 use ::http::uri::Authority;
+use ::http::{HeaderValue, Request};
 use arc_swap::ArcSwap;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use postern_api::{HostName, LinkId};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
 
@@ -33,10 +34,12 @@ use crate::connection::authorize::Standing;
 use crate::connection::framing::{Framing, Tap};
 use crate::connection::gate::Gate;
 use crate::connection::handshake::Secured;
+use crate::connection::http2::Http2;
 use crate::connection::registry::{Entry, Registry};
 use crate::connection::signals::{End, Signals};
 use crate::outcome::{Ending, Refusal};
 use crate::request;
+use crate::request::body::Incoming;
 use crate::short_slices::ShortSlices;
 
 #[cfg(feature = "testing")]
@@ -285,18 +288,15 @@ pub async fn serve(
 ) -> Ending {
     let draining = *drain.borrow_and_update();
     let (connection, stream) = Connection::new(secured, draining, &own.registry);
-    let service = service_fn({
-        let (requests, connection) = (Arc::clone(&own.requests), Arc::clone(&connection));
-        move |request| {
-            let (requests, connection) = (Arc::clone(&requests), Arc::clone(&connection));
-            // Boxed where it is made: hyper moves a request's future several times before it first polls it.
-            let answer = Box::pin(request::handle(requests, connection, request));
-            async move { Ok::<_, Infallible>(answer.await) }
-        }
-    });
     let options = own.options.http;
     if let Some(framing) = connection.framing.clone() {
         let io = TokioIo::new(Tap::new(ShortSlices::new(stream), framing));
+        let service = service_fn(|request: Request<hyper::body::Incoming>| {
+            let request = request.map(Incoming::Http1);
+            // Boxed where it is made: hyper moves a request's future several times before it first polls it.
+            let answer = Box::pin(request::handle(&own.requests, &connection, request));
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
         let mut http1 = hyper::server::conn::http1::Builder::new();
         http1
             .half_close(false)
@@ -314,24 +314,27 @@ pub async fn serve(
         };
         drive(own, &connection, pin!(served), drain).await
     } else {
-        let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-            .max_concurrent_streams(options.streams_max)
-            .max_header_list_size(u32::try_from(options.head_bytes_max).unwrap_or(u32::MAX))
-            .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-            .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
-            .enable_connect_protocol()
-            .serve_connection(TokioIo::new(ShortSlices::new(stream)), service);
+        let served = Http2::new(
+            ShortSlices::new(stream),
+            options,
+            &own.requests,
+            &connection,
+        );
         drive(own, &connection, pin!(served), drain).await
     }
 }
 
-/// What the two hyper connections have in common.
-trait Graceful: Future<Output = hyper::Result<()>> {
+/// What a connection of HTTP/1.1 and one of HTTP/2 have in common.
+trait Graceful<E: Broke>: Future<Output = Result<(), E>> {
     fn end_gently(self: Pin<&mut Self>);
 }
 
-impl<I, S> Graceful for hyper::server::conn::http1::UpgradeableConnection<I, S>
+/// How a connection broke.
+trait Broke: std::error::Error {
+    fn ending(&self) -> Ending;
+}
+
+impl<I, S> Graceful<hyper::Error> for hyper::server::conn::http1::UpgradeableConnection<I, S>
 where
     Self: Future<Output = hyper::Result<()>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
@@ -343,16 +346,33 @@ where
     }
 }
 
-impl<I, S, E> Graceful for hyper::server::conn::http2::Connection<I, S, E>
-where
-    Self: Future<Output = hyper::Result<()>>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = request::body::AnswerBody>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, request::body::AnswerBody>,
-{
+impl<T: AsyncRead + AsyncWrite + Unpin> Graceful<h2::Error> for Http2<'_, T> {
     fn end_gently(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+        self.get_mut().end_gently();
+    }
+}
+
+impl Broke for hyper::Error {
+    fn ending(&self) -> Ending {
+        // hyper has answered these by itself, with 431 and 400 and no body.
+        if self.is_parse_too_large() {
+            Ending::Refused(Refusal::HeadTooLarge)
+        } else if self.is_parse() {
+            Ending::Refused(Refusal::BadRequest)
+        } else {
+            Ending::ClientBroke
+        }
+    }
+}
+
+impl Broke for h2::Error {
+    fn ending(&self) -> Ending {
+        // Whether it was we who found the client at fault (RFC 9113 section 7).
+        if self.is_library() {
+            Ending::ProtocolError
+        } else {
+            Ending::ClientBroke
+        }
     }
 }
 
@@ -363,7 +383,7 @@ struct Upgradable<'a, C> {
     tunnel: Option<Tunnel>,
 }
 
-impl<C: Graceful> Future for Upgradable<'_, C> {
+impl<C: Graceful<hyper::Error>> Future for Upgradable<'_, C> {
     type Output = hyper::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
@@ -387,7 +407,7 @@ impl<C> Drop for Upgradable<'_, C> {
     }
 }
 
-impl<C: Graceful> Graceful for Upgradable<'_, C> {
+impl<C: Graceful<hyper::Error>> Graceful<hyper::Error> for Upgradable<'_, C> {
     /// There is no gentle end for a tunnel: only its two sides know how to part.
     fn end_gently(mut self: Pin<&mut Self>) {
         if self.tunnel.is_none() {
@@ -396,11 +416,11 @@ impl<C: Graceful> Graceful for Upgradable<'_, C> {
     }
 }
 
-/// Polls hyper, and ends it for one of the reasons of [`Signals`]: gently at first, then by a cut.
-async fn drive<C: Graceful>(
+/// Polls the connection, and ends it for one of the reasons of [`Signals`]: gently at first, then by a cut.
+async fn drive<E: Broke>(
     own: &Connections,
     connection: &Connection,
-    mut served: Pin<&mut C>,
+    mut served: Pin<&mut impl Graceful<E>>,
     drain: watch::Receiver<bool>,
 ) -> Ending {
     let mut signals = Signals::new(own, connection, drain);
@@ -451,29 +471,13 @@ fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     }
 }
 
-/// Whether it was we who found the client at fault (RFC 9113 section 7).
-fn broke_http2(error: &hyper::Error) -> bool {
-    use std::error::Error as _;
-    let h2 = error
-        .source()
-        .and_then(|source| source.downcast_ref::<h2::Error>());
-    h2.is_some_and(h2::Error::is_library)
-}
-
-fn ending(result: hyper::Result<()>, reason: Option<Ending>) -> Ending {
+fn ending(result: Result<(), impl Broke>, reason: Option<Ending>) -> Ending {
     match (result, reason) {
         (_, Some(reason)) => reason,
         (Ok(()), None) => Ending::Closed,
-        // hyper has answered these by itself, with 431 and 400 and no body.
-        (Err(error), None) if error.is_parse_too_large() => Ending::Refused(Refusal::HeadTooLarge),
-        (Err(error), None) if error.is_parse() => Ending::Refused(Refusal::BadRequest),
-        (Err(error), None) if broke_http2(&error) => {
-            tracing::debug!(%error, "the client broke HTTP/2");
-            Ending::ProtocolError
-        }
         (Err(error), None) => {
             tracing::debug!(%error, "connection broke");
-            Ending::ClientBroke
+            error.ending()
         }
     }
 }
@@ -483,8 +487,3 @@ fn ending(result: hyper::Result<()>, reason: Option<Ending>) -> Ending {
 const HYPER_HEADERS_MAX: usize = 100;
 // Limit: hyper reads a body in pieces of at most this; twice a TLS record keeps copies few.
 const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
-// Limit: what one client connection may make us hold of uploads: 1 MiB, a quarter of it per stream.
-const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-// Limit: what one stream may hold of an answer that its client reads slowly.
-const HTTP2_SEND_BUFFER_BYTES: usize = 256 * 1024;

@@ -11,6 +11,7 @@ pub mod framing;
 pub mod gate;
 pub mod handshake;
 pub mod http;
+mod http2;
 pub mod proxy_header;
 pub mod registry;
 mod signals;

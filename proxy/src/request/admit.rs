@@ -165,7 +165,7 @@ fn well_framed(parts: &Parts) -> Result<(), Refusal> {
     if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
         return Err(Refusal::BadRequest);
     }
-    let protocol = parts.extensions.get::<hyper::ext::Protocol>();
+    let protocol = parts.extensions.get::<h2::ext::Protocol>();
     let websocket = protocol.is_some_and(|protocol| protocol.as_str() == WEBSOCKET);
     if parts.method == Method::CONNECT && !websocket {
         return Err(Refusal::BadRequest);
@@ -292,7 +292,7 @@ mod tests {
                 .method(Method::CONNECT)
                 .version(Version::HTTP_2)
                 .uri("https://a.example/")
-                .extension(hyper::ext::Protocol::from_static("connect-udp")),
+                .extension(h2::ext::Protocol::from_static("connect-udp")),
             Request::get("*"),
         ];
         for request in bad {

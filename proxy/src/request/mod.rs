@@ -1,6 +1,6 @@
 //! The path of a request: admit → headers → forward → respond; or upgrade.
 //!
-//! [`handle`] is called by hyper for each request of a connection and always has an answer. Whatever happens,
+//! [`handle`] is called for each request of a connection and always has an answer. Whatever happens,
 //! the [`exchange::Exchange`] tells of it once.
 
 pub mod admit;
@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use crate::access_log::AccessLog;
 use crate::connection::authorize::Authorizer;
@@ -25,7 +24,7 @@ use crate::credentials::Credentials;
 use crate::metrics::Metrics;
 use crate::outcome::Refusal;
 use crate::request::admit::Load;
-use crate::request::body::{AnswerBody, RequestBody};
+use crate::request::body::{AnswerBody, Incoming, RequestBody};
 use crate::request::exchange::Exchange;
 use crate::upstream::Upstream;
 
@@ -60,39 +59,39 @@ pub struct Requests {
 
 /// Answers one request.
 pub async fn handle(
-    requests: Arc<Requests>,
-    connection: Arc<Connection>,
+    requests: &Arc<Requests>,
+    connection: &Arc<Connection>,
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
     let (mut parts, incoming) = request.into_parts();
-    let body = RequestBody::new(incoming, &parts.headers, &connection);
+    let body = RequestBody::new(incoming, &parts.headers, connection);
     let mut exchange = Exchange::begin(
-        Arc::clone(&requests),
-        Arc::clone(&connection),
+        Arc::clone(requests),
+        Arc::clone(connection),
         &parts,
         body.clone(),
     );
-    let admitted = match admit::admit(&requests, &connection, &parts, &mut exchange).await {
+    let admitted = match admit::admit(requests, connection, &parts, &mut exchange).await {
         Ok(admitted) => admitted,
-        Err(refusal) => return respond::refuse(refusal, &connection, exchange),
+        Err(refusal) => return respond::refuse(refusal, connection, exchange),
     };
-    let upgrade = upgrade::requested(&mut parts, &connection);
+    let upgrade = upgrade::requested(&mut parts, connection);
     if upgrade.is_some() && !body.is_empty() {
         // Where the body ends and the tunnel begins, two parsers could see differently.
-        return respond::refuse(Refusal::BadRequest, &connection, exchange);
+        return respond::refuse(Refusal::BadRequest, connection, exchange);
     }
     let answer = match upgrade {
         Some(upgrade) => {
             // Boxed, like all that is rare: each request carries the future of its whole path.
             let upgraded =
-                upgrade::forward(&requests, &connection, &admitted, upgrade, parts, exchange);
+                upgrade::forward(requests, connection, &admitted, upgrade, parts, exchange);
             Box::pin(upgraded).await
         }
-        None => forward::forward(&requests, &connection, &admitted, parts, body, exchange).await,
+        None => forward::forward(requests, connection, &admitted, parts, body, exchange).await,
     };
     match answer {
         Ok(response) => response,
-        Err((refusal, exchange)) => respond::refuse(refusal, &connection, exchange),
+        Err((refusal, exchange)) => respond::refuse(refusal, connection, exchange),
     }
 }
 
@@ -100,7 +99,9 @@ pub async fn handle(
 mod tests {
     use super::*;
 
-    fn size_of_future<F>(_: fn(Arc<Requests>, Arc<Connection>, Request<Incoming>) -> F) -> usize {
+    fn size_of_future<'a, F>(
+        _: fn(&'a Arc<Requests>, &'a Arc<Connection>, Request<Incoming>) -> F,
+    ) -> usize {
         size_of::<F>()
     }
 

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 use postern_api::ServiceKind;
 use serde::Serialize;
@@ -48,9 +48,13 @@ pub fn refuse(
     if close && connection.http2 {
         connection.close();
     }
+    let length = body.len();
     let mut response = Response::new(AnswerBody::local(body, exchange));
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    if length > 0 {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
     let media_type = if fhir {
         "application/fhir+json"
     } else {

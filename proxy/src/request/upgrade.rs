@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, TryFutureExt as _};
+use h2::ext::Protocol;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
-use hyper::ext::Protocol;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::connection::http::{Activity, Connection};
@@ -31,9 +32,11 @@ use crate::request::forward::Refused;
 use crate::request::headers;
 
 /// A request for a WebSocket.
-pub struct Upgrade {
-    client: OnUpgrade,
-    extended_connect: bool,
+pub enum Upgrade {
+    /// Of the whole connection.
+    Http1(OnUpgrade),
+    /// Of its own stream: extended CONNECT.
+    Http2,
 }
 
 /// Whether the request asks for a WebSocket; takes what is needed to give it one.
@@ -48,14 +51,13 @@ pub fn requested(parts: &mut Parts, connection: &Connection) -> Option<Upgrade> 
         && parts.method == Method::GET
         && parts.headers.get(UPGRADE).is_some_and(is_websocket)
         && names_upgrade(&parts.headers);
-    if !extended_connect && !by_header {
+    if extended_connect {
+        return Some(Upgrade::Http2);
+    }
+    if !by_header {
         return None;
     }
-    let client = parts.extensions.remove::<OnUpgrade>()?;
-    Some(Upgrade {
-        client,
-        extended_connect,
-    })
+    parts.extensions.remove().map(Upgrade::Http1)
 }
 
 /// "A sender of Upgrade MUST also send an "Upgrade" connection option in the Connection header field" (RFC 9110
@@ -126,16 +128,22 @@ pub async fn forward(
     let ingress = hyper::upgrade::on(&mut response);
     let (mut parts, _) = response.into_parts();
     headers::to_client(&mut parts.headers, exchange.id());
-    if upgrade.extended_connect {
-        parts.status = StatusCode::OK;
-        parts.headers.remove(http::header::SEC_WEBSOCKET_ACCEPT);
-    } else {
-        parts
-            .headers
-            .insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        parts
-            .headers
-            .insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    match upgrade {
+        Upgrade::Http1(_) => {
+            parts
+                .headers
+                .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            parts
+                .headers
+                .insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
+        }
+        Upgrade::Http2 => {
+            parts.status = StatusCode::OK;
+            parts.headers.remove(SEC_WEBSOCKET_ACCEPT);
+            // "A server MUST NOT send any Transfer-Encoding or Content-Length header fields in a 2xx response to
+            // CONNECT" (RFC 9110 section 9.3.6).
+            parts.headers.remove(CONTENT_LENGTH);
+        }
     }
     let id = exchange.id();
     exchange.upgraded(parts.status);
@@ -145,21 +153,27 @@ pub async fn forward(
     requests.metrics.upgraded();
     let limit = requests.options.upgraded_idle_timeout;
     let joined = Joined::new(Arc::clone(connection), exchange);
-    let tunnel = join(upgrade.client, ingress, joined, limit);
-    if connection.http2 {
-        // One of many streams; it ends with the connection, if not before.
-        tokio::spawn(tunnel);
-    } else {
-        connection.go_on_as(Box::pin(tunnel));
-    }
+    let body = match upgrade {
+        Upgrade::Http1(client) => {
+            let client = client.map_ok(TokioIo::new).err_into();
+            connection.go_on_as(Box::pin(join(client, ingress, joined, limit)));
+            AnswerBody::none()
+        }
+        Upgrade::Http2 => {
+            let (waiting, client) = oneshot::channel();
+            // One of many streams; it ends with the connection, if not before.
+            tokio::spawn(join(client.err_into(), ingress, joined, limit));
+            AnswerBody::tunnel(waiting)
+        }
+    };
     parts.headers.insert(headers::X_REQUEST_ID, id.to_header());
     parts.extensions.clear();
     parts.version = Version::HTTP_11;
-    Ok(Response::from_parts(parts, AnswerBody::none()))
+    Ok(Response::from_parts(parts, body))
 }
 
 fn ask(mut parts: Parts, upgrade: &Upgrade) -> Request<RequestBody> {
-    if upgrade.extended_connect {
+    if matches!(upgrade, Upgrade::Http2) {
         parts.method = Method::GET;
         // "The Sec-WebSocket-Key and Sec-WebSocket-Accept header fields are not used in HTTP/2" (RFC 8441
         // section 5): the key is between us and the ingress.
@@ -228,7 +242,19 @@ impl Drop for Joined {
     }
 }
 
-async fn join(client: OnUpgrade, ingress: OnUpgrade, mut joined: Joined, limit: Duration) {
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// One side of a tunnel.
+trait Io: AsyncRead + AsyncWrite {}
+impl<T: AsyncRead + AsyncWrite> Io for T {}
+
+async fn join(
+    client: impl Future<Output = Result<impl Io, BoxError>>,
+    ingress: OnUpgrade,
+    mut joined: Joined,
+    limit: Duration,
+) {
+    let ingress = ingress.map_ok(TokioIo::new).err_into();
     let (client, ingress) = match tokio::try_join!(client, ingress) {
         Ok(both) => both,
         Err(error) => {
@@ -242,9 +268,9 @@ async fn join(client: OnUpgrade, ingress: OnUpgrade, mut joined: Joined, limit: 
 }
 
 /// `false`: nothing moved for `limit`.
-async fn pump_both(client: Upgraded, ingress: Upgraded, limit: Duration, joined: &Joined) -> bool {
-    let (client_read, client_write) = tokio::io::split(TokioIo::new(client));
-    let (ingress_read, ingress_write) = tokio::io::split(TokioIo::new(ingress));
+async fn pump_both(client: impl Io, ingress: impl Io, limit: Duration, joined: &Joined) -> bool {
+    let (client_read, client_write) = tokio::io::split(client);
+    let (ingress_read, ingress_write) = tokio::io::split(ingress);
     let activity = &joined.connection.activity;
     let up = pump(client_read, ingress_write, activity, &joined.up);
     let down = pump(ingress_read, client_write, activity, &joined.down);

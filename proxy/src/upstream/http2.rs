@@ -12,13 +12,13 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use h2::{Reason, RecvStream, SendStream};
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Request, Response};
+use h2::{Reason, SendStream};
+use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
+use crate::http2::{self, Received};
 use crate::request::body::RequestBody;
 use crate::upstream::pool::STREAMS_MAX;
 
@@ -74,13 +74,9 @@ impl Sender {
         let (response, stream) = sent.map_err(|error| (error, Sent::Nothing))?;
         let upload = (!empty).then(|| Upload::start(body, stream));
         let response = response.await.map_err(|error| (error, Sent::Something))?;
-        let response = response.map(|stream| Answer {
-            stream,
-            left: None,
-            data_ended: false,
-            upload,
-        });
-        Ok(with_length(response))
+        let (head, stream) = response.into_parts();
+        let received = Received::new(stream, &head.headers);
+        Ok(Response::from_parts(head, Answer { received, upload }))
     }
 }
 
@@ -93,19 +89,9 @@ pub enum Sent {
     Something,
 }
 
-fn with_length(mut response: Response<Answer>) -> Response<Answer> {
-    let length = response.headers().get(CONTENT_LENGTH);
-    let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
-    response.body_mut().left = length;
-    response
-}
-
 /// The body of an answer.
 pub struct Answer {
-    stream: RecvStream,
-    /// What `Content-Length` still promises. h2 holds the ingress to it.
-    left: Option<u64>,
-    data_ended: bool,
+    received: Received,
     #[expect(
         dead_code,
         reason = "an upload whose answer nobody wants any more ends with it"
@@ -119,42 +105,23 @@ impl Answer {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if !self.data_ended {
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    // Passed on means read: whoever does not read does not poll.
-                    let _ = self.stream.flow_control().release_capacity(data.len());
-                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                // The ingress is done with a request that it did not want to read to its end.
-                Some(Err(error))
-                    if error.reason() == Some(Reason::NO_ERROR) && error.is_reset() =>
-                {
-                    return Poll::Ready(None);
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => self.data_ended = true,
+        match ready!(self.received.poll_frame(cx)) {
+            // The ingress is done with a request that it did not want to read to its end.
+            Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) && error.is_reset() => {
+                Poll::Ready(None)
             }
-        }
-        match ready!(self.stream.poll_trailers(cx)) {
-            Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
-            Err(error) => Poll::Ready(Some(Err(error))),
+            frame => Poll::Ready(frame),
         }
     }
 
     /// Whether nothing more will come.
     pub fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.received.is_end_stream()
     }
 
     /// How much more will come, as far as is known.
     pub fn size_hint(&self) -> SizeHint {
-        if self.stream.is_end_stream() {
-            return SizeHint::with_exact(0);
-        }
-        self.left
-            .map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.received.size_hint()
     }
 }
 
@@ -165,10 +132,11 @@ impl Upload {
     fn start(body: RequestBody, stream: SendStream<Bytes>) -> Self {
         let (wanted, cancelled) = oneshot::channel();
         tokio::spawn(async move {
-            let mut stream = stream;
+            let (body, mut stream) = (pin!(body), stream);
             tokio::select! {
                 biased;
-                done = pump(body, &mut stream) => {
+                // Whoever sends the request finds out from the body itself what broke.
+                done = http2::send(body, &mut stream, Reason::CANCEL) => {
                     if let Err(reason) = done {
                         stream.send_reset(reason);
                     }
@@ -178,79 +146,6 @@ impl Upload {
         });
         Self(wanted)
     }
-}
-
-/// Sends the body as fast as the ingress takes it. An error is what the stream is to be reset with.
-async fn pump(body: RequestBody, stream: &mut SendStream<Bytes>) -> Result<(), Reason> {
-    let mut body = pin!(body);
-    loop {
-        let next = std::future::poll_fn(|cx| {
-            // The ingress may not want the rest: with an answer given (NO_ERROR), or in anger.
-            if let Poll::Ready(reset) = stream.poll_reset(cx) {
-                return Poll::Ready(Err(reset));
-            }
-            body.as_mut().poll_frame(cx).map(Ok)
-        });
-        let frame = match next.await {
-            // It is reset already; there is nothing left to say.
-            Err(_) => return Ok(()),
-            Ok(None) => return send(stream, Bytes::new(), true).await,
-            // Whoever sends the request finds out from the body itself what broke.
-            Ok(Some(Err(_))) => return Err(Reason::CANCEL),
-            Ok(Some(Ok(frame))) => frame,
-        };
-        match frame.into_data() {
-            Ok(data) => {
-                let last = body.is_end_stream();
-                if !data.is_empty() || last {
-                    send(stream, data, last).await?;
-                }
-                if last {
-                    return Ok(());
-                }
-            }
-            Err(frame) => {
-                let trailers: HeaderMap = frame.into_trailers().unwrap_or_default();
-                return stream
-                    .send_trailers(trailers)
-                    .map_err(|_| Reason::INTERNAL_ERROR);
-            }
-        }
-    }
-}
-
-/// Sends data in pieces that the ingress has room for.
-async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Result<(), Reason> {
-    while !data.is_empty() {
-        stream.reserve_capacity(data.len());
-        let room = std::future::poll_fn(|cx| {
-            if stream.capacity() > 0 {
-                return Poll::Ready(Some(Ok(stream.capacity())));
-            }
-            if let Poll::Ready(reset) = stream.poll_reset(cx) {
-                return Poll::Ready(reset.err().map(Err));
-            }
-            stream.poll_capacity(cx)
-        });
-        let Some(Ok(room)) = room.await else {
-            // The stream is over; its reset has told the rest.
-            return Ok(());
-        };
-        let piece = data.split_to(room.min(data.len()));
-        let ends = last && data.is_empty();
-        stream
-            .send_data(piece, ends)
-            .map_err(|_| Reason::INTERNAL_ERROR)?;
-        if ends {
-            return Ok(());
-        }
-    }
-    if last {
-        stream
-            .send_data(Bytes::new(), true)
-            .map_err(|_| Reason::INTERNAL_ERROR)?;
-    }
-    Ok(())
 }
 
 // Limit: an answer's head; a DICOMweb or FHIR server sends a few hundred bytes.

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::http2::Tunnel;
 use crate::request::exchange::Exchange;
 use crate::upstream::{BodyError, IngressBody, Lease};
 
@@ -22,6 +24,8 @@ enum Kind {
     ),
     /// None: the connection carries another protocol from here on.
     None,
+    /// None: the stream carries another protocol from here on, and goes to who waits for it.
+    Tunnel(Option<oneshot::Sender<Tunnel>>),
     /// The ingress's.
     Upstream(Streamed),
 }
@@ -102,6 +106,19 @@ impl AnswerBody {
         Self(Kind::None)
     }
 
+    /// No body: the stream, once the head is sent, is for `waiting`.
+    pub fn tunnel(waiting: oneshot::Sender<Tunnel>) -> Self {
+        Self(Kind::Tunnel(Some(waiting)))
+    }
+
+    /// Who waits for the stream, if it is not for a body.
+    pub fn take_tunnel(&mut self) -> Option<oneshot::Sender<Tunnel>> {
+        match &mut self.0 {
+            Kind::Tunnel(waiting) => waiting.take(),
+            _ => None,
+        }
+    }
+
     /// A body of the ingress's.
     pub fn upstream(incoming: IngressBody, mut exchange: Exchange, lease: Lease) -> Self {
         let mut lease = Some(lease);
@@ -130,7 +147,7 @@ impl Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.0 {
-            Kind::None => Poll::Ready(None),
+            Kind::None | Kind::Tunnel(_) => Poll::Ready(None),
             Kind::Local(bytes, _) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Kind::Upstream(streamed) => streamed.poll(cx),
         }
@@ -138,7 +155,7 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::None => true,
+            Kind::None | Kind::Tunnel(_) => true,
             Kind::Local(bytes, _) => bytes.is_none(),
             Kind::Upstream(streamed) => {
                 let incoming = streamed.incoming.as_ref();
@@ -149,7 +166,7 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::None => SizeHint::with_exact(0),
+            Kind::None | Kind::Tunnel(_) => SizeHint::with_exact(0),
             Kind::Local(bytes, _) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }

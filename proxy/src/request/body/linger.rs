@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
+use super::incoming::Incoming;
 use crate::connection::http::Connection;
 
 /// Reads on and forgets, until the end of the body or of our patience. hyper closes what is left unread.

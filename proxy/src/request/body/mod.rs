@@ -8,9 +8,11 @@
 //! when its head arrived.
 
 mod answer;
+mod incoming;
 mod kept;
 mod linger;
 mod request;
 
 pub use answer::AnswerBody;
+pub use incoming::Incoming;
 pub use request::{Broken, RequestBody};

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::EXPECT;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use super::incoming::Incoming;
 use super::kept::Kept;
 use super::linger;
 use crate::connection::http::Connection;
@@ -47,9 +47,12 @@ struct Source {
 /// Why no more of the body can be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// It broke.
+    /// HTTP/1.1 broke.
     #[error(transparent)]
-    Broken(#[from] hyper::Error),
+    Http1(#[from] hyper::Error),
+    /// HTTP/2 broke.
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
     /// Another attempt has begun to send it.
     #[error("the request is sent once more, elsewhere")]
     Elsewhere,
@@ -65,7 +68,8 @@ pub enum Broken {
 }
 
 impl Broken {
-    fn of(error: &hyper::Error) -> Self {
+    fn of(error: &BodyError) -> Self {
+        // Over HTTP/2, h2 has reset the stream of what made no sense.
         let mut source = std::error::Error::source(error);
         while let Some(cause) = source {
             if let Some(error) = cause.downcast_ref::<std::io::Error>() {
@@ -212,7 +216,7 @@ impl Shared {
             Some(Err(error)) => {
                 // The first error is the one that tells.
                 let _ = self.broken.set(Broken::of(&error));
-                return Poll::Ready(Some(Err(error.into())));
+                return Poll::Ready(Some(Err(error)));
             }
             Some(Ok(frame)) => Some(self.passed(frame)),
             None => None,
