@@ -13,6 +13,9 @@ use uuid::Uuid;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(Uuid);
 
+/// Room for an id's digits.
+type Buffer = [u8; uuid::fmt::Urn::LENGTH];
+
 impl RequestId {
     /// A new id (RFC 9562 section 5.4: version 4). No system call: the thread's generator is seeded once.
     pub fn generate() -> Self {
@@ -24,11 +27,19 @@ impl RequestId {
         self.0.as_bytes()
     }
 
+    /// The 32 digits, printed into `buffer`.
+    pub(crate) fn digits(self, buffer: &mut Buffer) -> &str {
+        self.0.simple().encode_lower(buffer)
+    }
+
+    /// Room for the digits.
+    pub(crate) const fn buffer() -> Buffer {
+        Uuid::encode_buffer()
+    }
+
     /// As a header value.
     pub fn to_header(self) -> HeaderValue {
-        let mut buffer = Uuid::encode_buffer();
-        let text: &str = self.0.simple().encode_lower(&mut buffer);
-        HeaderValue::from_str(text)
+        HeaderValue::from_str(self.digits(&mut Self::buffer()))
             .unwrap_or_else(|_| unreachable!("hexadecimal digits are a header value"))
     }
 }
@@ -41,8 +52,7 @@ impl From<u128> for RequestId {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut buffer = Uuid::encode_buffer();
-        f.write_str(self.0.simple().encode_lower(&mut buffer))
+        f.write_str(self.digits(&mut Self::buffer()))
     }
 }
 
@@ -54,8 +64,7 @@ impl fmt::Debug for RequestId {
 
 impl Serialize for RequestId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut buffer = Uuid::encode_buffer();
-        serializer.serialize_str(self.0.simple().encode_lower(&mut buffer))
+        serializer.serialize_str(self.digits(&mut Self::buffer()))
     }
 }
 
