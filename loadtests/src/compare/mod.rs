@@ -15,6 +15,7 @@ mod generator;
 mod html;
 mod ingress;
 mod install;
+mod page_cache;
 mod peer;
 mod process;
 mod results;

@@ -7,6 +7,7 @@ use super::case::{ADDED_CPU, ADDED_P50, ADDED_P99, CPU, Case, P50, P99, RATE};
 use super::cores::Cores;
 use super::generator::{Figures, Generator};
 use super::ingress::Ingress;
+use super::page_cache;
 use super::peer::{Contender, Installed, Job, Proxy, address};
 use super::results::Results;
 use crate::check::with_causes;
@@ -148,6 +149,7 @@ impl Rig {
         let mut figures = self.generator().through(&self.plain[index], &load).await?;
         if case == Case::AccessLog {
             let without = figures;
+            page_cache::warm(&self.folder).map_err(CompareError::Proc)?;
             figures = self
                 .generator()
                 .through(&self.logging[index], &load)

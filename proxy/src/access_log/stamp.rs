@@ -6,7 +6,6 @@ use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
 
 /// A point in time, since 1970.
 #[derive(Clone, Copy)]
@@ -31,10 +30,9 @@ impl Stamp {
     pub(super) const fn at(since_1970: Duration) -> Self {
         Self(since_1970)
     }
-}
 
-impl Serialize for Stamp {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    /// Appends it; digits and punctuation, nothing to escape.
+    pub(super) fn append(self, out: &mut Vec<u8>) {
         SECOND.with_borrow_mut(|(second, text)| {
             if *second != self.0.as_secs() {
                 *second = self.0.as_secs();
@@ -45,16 +43,13 @@ impl Serialize for Stamp {
                 text.truncate(text.len().saturating_sub(1)); // the `Z`, which goes behind the milliseconds
                 text.push('.');
             }
-            let whole = text.len();
-            let millis = self.0.subsec_millis();
-            for digit in [millis / 100, millis / 10 % 10, millis % 10] {
-                text.push(char::from_digit(digit, 10).unwrap_or('0'));
-            }
-            text.push('Z');
-            let written = serializer.serialize_str(text);
-            text.truncate(whole);
-            written
-        })
+            out.extend_from_slice(text.as_bytes());
+        });
+        let millis = self.0.subsec_millis();
+        for digit in [millis / 100, millis / 10 % 10, millis % 10] {
+            out.push(b'0' + u8::try_from(digit).unwrap_or(0));
+        }
+        out.push(b'Z');
     }
 }
 
@@ -70,11 +65,9 @@ mod tests {
             (1_787_306_400_999, "2026-08-21T10:00:00.999Z"),
             (1_787_306_401_000, "2026-08-21T10:00:01.000Z"),
         ] {
-            let stamp = Stamp::at(Duration::from_millis(millis));
-            assert_eq!(
-                serde_json::to_string(&stamp).unwrap(),
-                format!("\"{text}\"")
-            );
+            let mut out = Vec::new();
+            Stamp::at(Duration::from_millis(millis)).append(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
         }
     }
 }

@@ -1,26 +1,28 @@
 //! The one thread that writes.
 //!
-//! Promises to write many lines at once, to survive any error of the disk, and to follow a file that is rotated
-//! by renaming. Never makes a sender wait.
+//! Promises to write what waits as soon as there is enough for one write, and within [`INTERVAL`] if there is less;
+//! to survive any error of the disk, and to follow a file that is rotated by renaming. Never makes anybody wait who
+//! logs.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
-use super::Counts;
+use super::buffers::Buffers;
 
-/// What the writer is told besides lines.
+/// What the writer is told. It looks when it is unparked.
 #[derive(Debug)]
 pub(super) enum Control {
     /// Open the file anew.
     Reopen,
-    /// Write what is queued, say so, and end.
+    /// Write what waits, say so, and end.
     Close(Sender<()>),
 }
 
@@ -32,11 +34,8 @@ pub(super) enum Sink {
     File(File, PathBuf),
 }
 
-// Limit: one write; as large as a pipe's buffer, and small beside the queue.
-const BATCH_BYTES: usize = 64 * 1024;
-// While lines keep coming the writer naps instead of waiting for the next one: a sender that finds nobody
-// waiting makes no system call.
-const NAP: Duration = Duration::from_millis(5);
+// How long a line may wait on a quiet machine; and how much of the log a kill takes with it.
+const INTERVAL: Duration = Duration::from_millis(100);
 // How soon a rotated file is noticed.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 // How often a failing disk is reported.
@@ -85,88 +84,91 @@ impl Sink {
 }
 
 pub(super) struct Writer {
-    lines: Receiver<Vec<u8>>,
+    buffers: Arc<Buffers>,
     control: Receiver<Control>,
+    output: Output,
+    checked: Instant,
+}
+
+/// The sink and what went wrong with it.
+struct Output {
     sink: Sink,
-    counts: Arc<Counts>,
-    batch: Vec<u8>,
-    batch_lines: u64,
     /// Whether the last write stopped within a line.
     torn: bool,
-    checked: Instant,
+    errors: Arc<AtomicU64>,
     reported: Option<Instant>,
 }
 
 impl Writer {
     pub(super) fn new(
-        lines: Receiver<Vec<u8>>,
+        buffers: Arc<Buffers>,
         control: Receiver<Control>,
         sink: Sink,
-        counts: Arc<Counts>,
+        errors: Arc<AtomicU64>,
     ) -> Self {
-        let batch = Vec::with_capacity(BATCH_BYTES);
-        let checked = Instant::now();
         Self {
-            lines,
+            buffers,
             control,
-            sink,
-            counts,
-            batch,
-            batch_lines: 0,
-            torn: false,
-            checked,
-            reported: None,
+            output: Output {
+                sink,
+                torn: false,
+                errors,
+                reported: None,
+            },
+            checked: Instant::now(),
         }
     }
 
     /// Writes until it is told to close, or everyone who could log is gone.
     pub(super) fn run(mut self) {
+        let mut spare = Vec::new();
         loop {
-            match self.lines.recv_timeout(CHECK_INTERVAL) {
-                Ok(line) => self.take(&line),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
+            park_timeout(INTERVAL);
             self.follow();
-            self.write_queued();
+            self.write_waiting(&mut spare);
             match self.control.try_recv() {
                 Ok(Control::Close(done)) => {
-                    // Once more: what was logged before `close` may have come while the last batch was written.
-                    self.write_queued();
+                    // Nothing comes any more; once more for what came while the last lines were written.
+                    self.buffers.close();
+                    self.write_waiting(&mut spare);
                     // Nobody listens any more if the deadline has passed.
                     let _ = done.send(());
                     return;
                 }
-                Ok(Control::Reopen) => self.reopen(),
-                Err(_) => std::thread::sleep(NAP),
+                Ok(Control::Reopen) => self.output.reopen(),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return,
             }
         }
     }
 
-    fn take(&mut self, line: &[u8]) {
-        self.batch.extend_from_slice(line);
-        self.batch_lines += u64::from(!line.is_empty());
+    fn write_waiting(&mut self, spare: &mut Vec<u8>) {
+        let Self {
+            buffers, output, ..
+        } = self;
+        buffers.drain(spare, |text, lines| {
+            let whole = output.write(text, lines);
+            buffers.count_dropped(lines - whole);
+        });
     }
 
-    fn write_queued(&mut self) {
-        loop {
-            while self.batch.len() < BATCH_BYTES
-                && let Ok(line) = self.lines.try_recv()
-            {
-                self.take(&line);
+    fn follow(&mut self) {
+        if self.checked.elapsed() >= CHECK_INTERVAL {
+            self.checked = Instant::now();
+            if self.output.sink.moved() {
+                self.output.reopen();
             }
-            if self.batch.is_empty() {
-                return;
-            }
-            self.write_batch();
         }
     }
+}
 
-    fn write_batch(&mut self) {
+impl Output {
+    /// Writes so many lines; returns how many of them were written whole.
+    fn write(&mut self, text: &mut Vec<u8>, lines: usize) -> usize {
         if self.torn {
-            self.batch.insert(0, b'\n');
+            text.insert(0, b'\n');
         }
-        let mut rest = self.batch.as_slice();
+        let mut rest = text.as_slice();
         let mut failed = None;
         while !rest.is_empty() {
             match self.sink.write(rest) {
@@ -179,29 +181,16 @@ impl Writer {
                 break;
             }
         }
-        let written = self.batch.len() - rest.len();
-        if let Some(last) = self.batch[..written].last() {
+        let written = text.len() - rest.len();
+        if let Some(last) = text[..written].last() {
             self.torn = *last != b'\n';
         }
-        let whole = self.batch[..written].split(|byte| *byte == b'\n').count() as u64 - 1;
-        let error = failed.or_else(|| self.sink.flush().err());
-        if let Some(error) = error {
-            self.counts
-                .dropped
-                .fetch_add(self.batch_lines.saturating_sub(whole), Ordering::Relaxed);
-            self.count_error(&error);
-        }
-        self.batch.clear();
-        self.batch_lines = 0;
-    }
-
-    fn follow(&mut self) {
-        if self.checked.elapsed() >= CHECK_INTERVAL {
-            self.checked = Instant::now();
-            if self.sink.moved() {
-                self.reopen();
-            }
-        }
+        let Some(error) = failed.or_else(|| self.sink.flush().err()) else {
+            return lines;
+        };
+        self.count_error(&error);
+        let whole = text[..written].split(|byte| *byte == b'\n').count() - 1;
+        whole.min(lines)
     }
 
     fn reopen(&mut self) {
@@ -218,7 +207,7 @@ impl Writer {
     }
 
     fn count_error(&mut self, error: &io::Error) {
-        let errors = self.counts.write_errors.fetch_add(1, Ordering::Relaxed) + 1;
+        let errors = self.errors.fetch_add(1, Ordering::Relaxed) + 1;
         if self
             .reported
             .is_none_or(|at| at.elapsed() >= REPORT_INTERVAL)

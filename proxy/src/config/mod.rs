@@ -69,7 +69,8 @@ options! {
         pub upstream: UpstreamOptions = UpstreamOptions::default();
         /// How rotated credentials are noticed.
         pub credentials: CredentialOptions = CredentialOptions::default();
-        /// The access log: one line of JSON for each request and each refused connection.
+        /// The access log: one line of JSON for each request and each refused connection. Lines are written within a
+        /// tenth of a second; a kill loses those that are not, a graceful end none.
         pub access_log: AccessLogOptions = AccessLogOptions::default();
         /// The operational log: JSON to standard error.
         pub log: LogOptions = LogOptions::default();
