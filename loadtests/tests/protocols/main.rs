@@ -21,4 +21,5 @@ mod targets;
 mod trailers;
 mod upgrade;
 mod upstream;
+mod upstream_choice;
 mod upstream_replay;
