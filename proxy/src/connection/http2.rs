@@ -235,3 +235,17 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 // Limit: how often in a row the connection and its requests take turns before other connections have theirs.
 const TURNS_MAX: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_date_of_an_answer_is_one_of_http() {
+        let value = now();
+        let text = value.to_str().unwrap();
+        // "IMF-fixdate", always of one length (RFC 9110 section 5.6.7).
+        assert_eq!(text.len(), "Sun, 06 Nov 1994 08:49:37 GMT".len());
+        assert!(text.ends_with(" GMT") && !text.contains("1970"), "{text}");
+    }
+}

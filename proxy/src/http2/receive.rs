@@ -79,3 +79,22 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     }
     first.to_str().ok()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn length_of(values: &[&'static str]) -> Option<u64> {
+        let value = |&text| (CONTENT_LENGTH, http::HeaderValue::from_static(text));
+        length(&values.iter().map(value).collect())
+    }
+
+    #[test]
+    fn a_length_is_known_if_it_is_said_once_or_the_same_each_time() {
+        assert_eq!(length_of(&[]), None);
+        assert_eq!(length_of(&["5"]), Some(5));
+        assert_eq!(length_of(&["5", "5"]), Some(5));
+        assert_eq!(length_of(&["5", "6"]), None);
+        assert_eq!(length_of(&["five"]), None);
+    }
+}
