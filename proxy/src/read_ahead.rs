@@ -8,6 +8,7 @@
 //! Never reads unless asked to; never reorders or drops a byte.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -27,6 +28,7 @@ pub struct ReadAhead<T> {
     buffer: Vec<u8>,
     start: usize,
     busy: bool,
+    broken: Option<io::Error>,
 }
 
 impl<T> ReadAhead<T> {
@@ -37,6 +39,7 @@ impl<T> ReadAhead<T> {
             buffer: Vec::new(),
             start: 0,
             busy: false,
+            broken: None,
         }
     }
 
@@ -50,14 +53,28 @@ impl<T> ReadAhead<T> {
 impl<T: AsyncRead + Unpin> ReadAhead<T> {
     /// Waits for the next byte and tells it without taking it. `None` at the end of the stream.
     pub async fn peek(&mut self) -> io::Result<Option<u8>> {
-        std::future::poll_fn(|cx| {
-            if self.start == self.buffer.len() {
-                self.buffer.reserve(FULL_BYTES);
-                ready!(self.poll_fill(cx))?;
+        std::future::poll_fn(|cx| self.poll_ready(cx)).await;
+        match self.broken.take() {
+            Some(error) => Err(error),
+            None => Ok(self.buffer.get(self.start).copied()),
+        }
+    }
+
+    /// Waits until there is something to read: bytes, the end of the stream or its failure. Holds no buffer meanwhile.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.start < self.buffer.len() || self.broken.is_some() {
+            return Poll::Ready(());
+        }
+        let mut room = [MaybeUninit::uninit(); FULL_BYTES];
+        let mut bytes = ReadBuf::uninit(&mut room);
+        match ready!(Pin::new(&mut self.io).poll_read(cx, &mut bytes)) {
+            Ok(()) => {
+                self.buffer = bytes.filled().to_vec();
+                self.start = 0;
             }
-            Poll::Ready(Ok(self.buffer.get(self.start).copied()))
-        })
-        .await
+            Err(error) => self.broken = Some(error),
+        }
+        Poll::Ready(())
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -75,6 +92,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for ReadAhead<T> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.start == this.buffer.len() {
+            if let Some(error) = this.broken.take() {
+                return Poll::Ready(Err(error));
+            }
             if !this.busy {
                 let before = out.filled().len();
                 ready!(Pin::new(&mut this.io).poll_read(cx, out))?;
@@ -149,5 +169,41 @@ mod tests {
         assert_eq!(&got, b"hello");
         drop(near);
         assert_eq!(far.peek().await.unwrap(), None);
+    }
+
+    /// Gives these bytes, and then an error, once.
+    struct Breaks(&'static [u8]);
+
+    impl AsyncRead for Breaks {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            out: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let bytes = std::mem::take(&mut self.0);
+            out.put_slice(bytes);
+            Poll::Ready(if bytes.is_empty() {
+                Err(io::ErrorKind::ConnectionReset.into())
+            } else {
+                Ok(())
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_holds_no_buffer_and_takes_nothing() {
+        let mut ahead = ReadAhead::new(Breaks(b"hello"));
+        for _ in 0..2 {
+            std::future::poll_fn(|cx| ahead.poll_ready(cx)).await;
+        }
+        let mut got = [0; 5];
+        ahead.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"hello");
+        assert_eq!(ahead.buffer.capacity(), 0);
+        for _ in 0..2 {
+            std::future::poll_fn(|cx| ahead.poll_ready(cx)).await;
+        }
+        let error = ahead.read(&mut got).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 }

@@ -23,6 +23,11 @@ impl<T> ShortSlices<T> {
     pub fn new(stream: T) -> Self {
         Self(stream)
     }
+
+    /// The stream that is written to.
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for ShortSlices<T> {

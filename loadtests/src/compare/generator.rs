@@ -75,7 +75,8 @@ impl Generator<'_> {
         Ok(figures(&self.finish(&target, load).await?))
     }
 
-    /// Has as many connections opened and held, and says what memory each takes.
+    /// Has as many connections opened and held, and says what memory each takes once none has had anything to do
+    /// for a while.
     pub(super) async fn idle(
         self,
         proxy: &Proxy,
@@ -92,6 +93,7 @@ impl Generator<'_> {
         child
             .wait_until(&awaited, IDLE_TIMEOUT, async || file.exists())
             .await?;
+        tokio::time::sleep(IDLE_FOR).await;
         let after = resident_kib(proxy.group()).map_err(CompareError::Proc)?;
         let report = read(&file)?;
         drop(child);
@@ -176,3 +178,5 @@ fn number(value: u64) -> f64 {
 const RUN_TIMEOUT: Duration = Duration::from_mins(12);
 // Limit: 10,000 handshakes at one millisecond each, in a debug build ten times that.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(3);
+// Whoever gives memory back when a connection pauses has done it by then.
+const IDLE_FOR: Duration = Duration::from_secs(5);

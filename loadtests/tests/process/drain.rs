@@ -290,7 +290,7 @@ async fn a_drain_by_the_admin_listener_cuts_what_is_left_and_leaves_the_process_
     assert_eq!(answer.status, 202, "{}", answer.text());
     assert_eq!(answer.json()["phase"], "noticing");
     scene.said("drain: deadline").await;
-    assert!(!says_back(&mut socket, "gone").await);
+    until("the cut", async || !says_back(&mut socket, "gone").await).await;
     assert_eq!(scene.logged("/websocket").await["ending"], "cut");
     until("the end of the drain", async || {
         let mut operator = Connection::plain(admin).await.unwrap();

@@ -14,6 +14,7 @@ mod dicom;
 mod drain;
 mod limits;
 mod modes;
+mod parked;
 mod probes;
 mod revocation;
 mod routes;

@@ -35,6 +35,8 @@ pub(super) struct Row {
     age_seconds: f64,
     requests_served: u64,
     requests_in_flight: u32,
+    /// Whether nothing is held for requests, since none has come for a while.
+    parked: bool,
 }
 
 impl Row {
@@ -65,6 +67,7 @@ impl Row {
             age_seconds: connection.opened.elapsed().as_secs_f64(),
             requests_served: connection.activity.served(),
             requests_in_flight: connection.activity.in_flight(),
+            parked: connection.activity.parked(),
         }
     }
 }

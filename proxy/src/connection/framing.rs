@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
-use crate::delegate::delegate_write;
-use tokio::io::{AsyncRead, ReadBuf};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What the tap saw, for those who handle the requests of the connection.
 #[derive(Debug, Default)]
@@ -25,6 +25,9 @@ pub struct Framing {
     upgraded: AtomicBool,
     head_bytes: AtomicU32,
     heads: AtomicU32,
+    in_body: AtomicBool,
+    starved: AtomicBool,
+    unflushed: AtomicBool,
 }
 
 impl Framing {
@@ -52,6 +55,15 @@ impl Framing {
     pub fn partial_head_bytes(&self) -> u32 {
         self.head_bytes.load(Ordering::Relaxed)
     }
+
+    /// Whether every request was read to its end, everything written is on its way, and hyper waits for more.
+    pub fn quiet(&self) -> bool {
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        self.partial_head_bytes() == 0
+            && (!is(&self.in_body) || is(&self.body_ended))
+            && is(&self.starved)
+            && !is(&self.unflushed)
+    }
 }
 
 /// A stream whose HTTP/1.1 message heads are watched.
@@ -60,6 +72,7 @@ pub struct Tap<T> {
     io: T,
     scanner: Scanner,
     framing: Arc<Framing>,
+    given_back: Bytes,
 }
 
 impl<T> Tap<T> {
@@ -69,7 +82,22 @@ impl<T> Tap<T> {
             io,
             scanner: Scanner::default(),
             framing,
+            given_back: Bytes::new(),
         }
+    }
+
+    /// The stream that is watched.
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.io
+    }
+
+    /// These bytes were read, but no use was made of them: they are read once more.
+    pub fn give_back(&mut self, bytes: &[u8]) {
+        // Behind a chunked body, they were not watched yet.
+        if self.scanner.state == State::Chunked {
+            self.watch(bytes);
+        }
+        self.given_back = Bytes::copy_from_slice(bytes);
     }
 
     fn watch(&mut self, bytes: &[u8]) {
@@ -90,6 +118,9 @@ impl<T> Tap<T> {
         self.framing
             .heads
             .store(self.scanner.heads, Ordering::Relaxed);
+        self.framing
+            .in_body
+            .store(self.scanner.state != State::Head, Ordering::Relaxed);
     }
 }
 
@@ -237,17 +268,67 @@ impl<T: AsyncRead + Unpin> AsyncRead for Tap<T> {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.given_back.is_empty() {
+            let take = this.given_back.len().min(out.remaining());
+            out.put_slice(&this.given_back.split_to(take));
+            return Poll::Ready(Ok(()));
+        }
         let before = out.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, out))?;
+        let read = Pin::new(&mut this.io).poll_read(cx, out);
+        this.framing
+            .starved
+            .store(read.is_pending(), Ordering::Relaxed);
+        ready!(read)?;
         this.watch(&out.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
 
-delegate_write!(Tap<T>, io);
+impl<T> Tap<T> {
+    fn unflushed(&self, whether: bool) {
+        self.framing.unflushed.store(whether, Ordering::Relaxed);
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Tap<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.unflushed(true);
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.unflushed(flushed.is_pending());
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.unflushed(true);
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.unflushed(true);
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     fn doubtful(bytes: &[u8]) -> bool {
@@ -326,5 +407,85 @@ mod tests {
         assert_eq!(framing.partial_head_bytes(), 18);
         tap.watch(b"st: a\r\n\r\n");
         assert_eq!(framing.partial_head_bytes(), 0);
+    }
+
+    /// A tap over a pipe, and what it tells.
+    fn tapped() -> (
+        tokio::io::DuplexStream,
+        Tap<tokio::io::DuplexStream>,
+        Arc<Framing>,
+    ) {
+        let (near, far) = tokio::io::duplex(1024);
+        let framing = Arc::new(Framing::default());
+        let tap = Tap::new(far, Arc::clone(&framing));
+        (near, tap, framing)
+    }
+
+    /// Reads until there is nothing more to read, as hyper does.
+    fn read_all(tap: &mut Tap<tokio::io::DuplexStream>) -> Vec<u8> {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut got = Vec::new();
+        loop {
+            let mut bytes = [0; 16];
+            let mut room = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut *tap).poll_read(&mut context, &mut room) {
+                Poll::Ready(read) => read.unwrap(),
+                Poll::Pending => return got,
+            }
+            got.extend_from_slice(room.filled());
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_quiet_between_messages_once_everything_is_flushed() {
+        let (mut near, mut tap, framing) = tapped();
+        assert!(!framing.quiet(), "nobody waits yet");
+        read_all(&mut tap);
+        assert!(framing.quiet());
+        near.write_all(b"POST / HTTP/1.1\r\n").await.unwrap();
+        read_all(&mut tap);
+        assert!(!framing.quiet(), "within a head");
+        near.write_all(b"Content-Length: 2\r\n\r\na").await.unwrap();
+        read_all(&mut tap);
+        assert!(!framing.quiet(), "within a body");
+        near.write_all(b"b").await.unwrap();
+        read_all(&mut tap);
+        assert!(framing.quiet());
+        tap.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(!framing.quiet(), "not flushed");
+        tap.flush().await.unwrap();
+        assert!(framing.quiet());
+    }
+
+    #[tokio::test]
+    async fn it_is_quiet_after_a_chunked_body_once_that_was_read_to_its_end() {
+        let (mut near, mut tap, framing) = tapped();
+        near.write_all(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+            .await
+            .unwrap();
+        read_all(&mut tap);
+        assert!(!framing.quiet());
+        framing.body_ended();
+        assert!(framing.quiet());
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_is_read_first_and_watched_once() {
+        let (mut near, mut tap, framing) = tapped();
+        near.write_all(
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n",
+        )
+        .await
+        .unwrap();
+        read_all(&mut tap);
+        framing.body_ended();
+        tap.give_back(b"GET / HTTP/1.1\r\n");
+        assert_eq!(framing.partial_head_bytes(), 16);
+        near.write_all(b"\r\n").await.unwrap();
+        assert_eq!(read_all(&mut tap), b"GET / HTTP/1.1\r\n\r\n");
+        assert_eq!((framing.heads(), framing.partial_head_bytes()), (2, 0));
+        assert!(framing.quiet() && !framing.doubtful());
     }
 }

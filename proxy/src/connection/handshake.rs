@@ -15,8 +15,8 @@ use crate::connection::client_hello::{ClientIo, Greeted};
 
 /// A connection whose handshake is complete.
 pub struct Secured {
-    /// Plaintext, both ways.
-    pub stream: TlsStream<ClientIo>,
+    /// Plaintext, both ways. Boxed: it is handed on from stage to stage.
+    pub stream: Box<TlsStream<ClientIo>>,
     /// What it may do.
     pub standing: Standing,
     /// The name the client asked for.
@@ -77,7 +77,7 @@ pub async fn finish(
         opened,
         seat,
     } = greeted;
-    let mut stream = start.into_stream(tls).await?;
+    let mut stream = Box::new(start.into_stream(tls).await?);
     stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
     let handshake = opened.elapsed();
     Ok(Secured {

@@ -15,28 +15,29 @@ use std::pin::{Pin, pin};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use ::http::uri::Authority;
 use ::http::{HeaderValue, Request};
 use arc_swap::ArcSwap;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use postern_api::{HostName, LinkId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
+use tokio_rustls::server::TlsStream;
 
 use crate::connection::Connections;
 use crate::connection::accept::Seat;
 use crate::connection::authorize::Standing;
+use crate::connection::client_hello::ClientIo;
 use crate::connection::framing::{Framing, Tap};
 use crate::connection::gate::Gate;
 use crate::connection::handshake::Secured;
+use crate::connection::http1::Http1;
 use crate::connection::http2::Http2;
 use crate::connection::registry::{Entry, Registry};
-use crate::connection::signals::{End, Signals};
+use crate::connection::signals::{End, Signal, Signals};
 use crate::outcome::{Ending, Refusal};
 use crate::request;
 use crate::request::body::Incoming;
@@ -108,14 +109,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(
+    /// What the stages before learned, and what is read and written.
+    pub fn new(
         secured: Secured,
         born_draining: bool,
         registry: &Arc<Registry<Self>>,
-    ) -> (
-        Arc<Self>,
-        tokio_rustls::server::TlsStream<crate::connection::client_hello::ClientIo>,
-    ) {
+    ) -> (Arc<Self>, Box<TlsStream<ClientIo>>) {
         let http2 = secured.is_http2();
         let (tls_version, resumed) = (secured.tls_version(), secured.resumed());
         let connection = registry.enter(|entry| Self {
@@ -175,6 +174,11 @@ impl Connection {
         *self.tunnel() = Some(tunnel);
     }
 
+    /// What it goes on as, told once.
+    pub fn take_tunnel(&self) -> Option<Tunnel> {
+        self.tunnel().take()
+    }
+
     fn tunnel(&self) -> MutexGuard<'_, Option<Tunnel>> {
         self.tunnel.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -203,6 +207,7 @@ pub struct Activity {
     served: AtomicU64,
     latest_answer: AtomicU64,
     tunnels: AtomicU32,
+    parked: AtomicBool,
 }
 
 impl Activity {
@@ -214,6 +219,7 @@ impl Activity {
             served: AtomicU64::new(0),
             latest_answer: AtomicU64::new(0),
             tunnels: AtomicU32::new(0),
+            parked: AtomicBool::new(false),
         }
     }
 
@@ -273,6 +279,16 @@ impl Activity {
         self.in_flight.load(Ordering::Relaxed) > 0
     }
 
+    /// It holds nothing for requests now, or does so again.
+    pub fn park(&self, whether: bool) {
+        self.parked.store(whether, Ordering::Relaxed);
+    }
+
+    /// Whether it holds nothing for requests, since none has come for a while.
+    pub fn parked(&self) -> bool {
+        self.parked.load(Ordering::Relaxed)
+    }
+
     /// Since when nothing has moved.
     pub fn silence(&self) -> Duration {
         let last = Duration::from_micros(self.last_micros.load(Ordering::Relaxed));
@@ -283,35 +299,20 @@ impl Activity {
 /// Serves HTTP until the connection ends.
 pub async fn serve(
     own: &Connections,
-    secured: Secured,
-    mut drain: watch::Receiver<bool>,
+    connection: Arc<Connection>,
+    stream: Box<TlsStream<ClientIo>>,
+    drain: watch::Receiver<bool>,
 ) -> Ending {
-    let draining = *drain.borrow_and_update();
-    let (connection, stream) = Connection::new(secured, draining, &own.registry);
     let options = own.options.http;
     if let Some(framing) = connection.framing.clone() {
-        let io = TokioIo::new(Tap::new(ShortSlices::new(stream), framing));
+        let io = Tap::new(ShortSlices::new(stream), framing);
         let service = service_fn(|request: Request<hyper::body::Incoming>| {
             let request = request.map(Incoming::Http1);
             // Boxed where it is made: hyper moves a request's future several times before it first polls it.
             let answer = Box::pin(request::handle(&own.requests, &connection, request));
             async move { Ok::<_, Infallible>(answer.await) }
         });
-        let mut http1 = hyper::server::conn::http1::Builder::new();
-        http1
-            .half_close(false)
-            .header_read_timeout(None)
-            .max_header_size(options.head_bytes_max)
-            .max_buf_size(options.head_bytes_max.max(HTTP1_BUFFER_BYTES));
-        if options.headers_max > HYPER_HEADERS_MAX {
-            http1.max_headers(options.headers_max);
-        }
-        let served = http1.serve_connection(io, service).with_upgrades();
-        let served = Upgradable {
-            served: pin!(served),
-            connection: &connection,
-            tunnel: None,
-        };
+        let served = Http1::new(io, service, &connection, options);
         drive(own, &connection, pin!(served), drain).await
     } else {
         let served = Http2::new(
@@ -320,30 +321,23 @@ pub async fn serve(
             &own.requests,
             &connection,
         );
-        drive(own, &connection, pin!(served), drain).await
+        drive(own, &connection, Box::pin(served).as_mut(), drain).await
     }
 }
 
 /// What a connection of HTTP/1.1 and one of HTTP/2 have in common.
-trait Graceful<E: Broke>: Future<Output = Result<(), E>> {
+pub(super) trait Graceful<E: Broke>: Future<Output = Result<(), E>> {
+    /// Ends once the requests in flight are done.
     fn end_gently(self: Pin<&mut Self>);
+
+    /// Nothing moves: lets go of what only requests need.
+    fn park(self: Pin<&mut Self>) {}
 }
 
 /// How a connection broke.
-trait Broke: std::error::Error {
+pub(super) trait Broke: std::error::Error {
+    /// The word for it.
     fn ending(&self) -> Ending;
-}
-
-impl<I, S> Graceful<hyper::Error> for hyper::server::conn::http1::UpgradeableConnection<I, S>
-where
-    Self: Future<Output = hyper::Result<()>>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = request::body::AnswerBody>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    fn end_gently(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Graceful<h2::Error> for Http2<'_, T> {
@@ -376,46 +370,6 @@ impl Broke for h2::Error {
     }
 }
 
-/// An HTTP/1.1 connection, and then the tunnel that it was upgraded to.
-struct Upgradable<'a, C> {
-    served: Pin<&'a mut C>,
-    connection: &'a Connection,
-    tunnel: Option<Tunnel>,
-}
-
-impl<C: Graceful<hyper::Error>> Future for Upgradable<'_, C> {
-    type Output = hyper::Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        let this = &mut *self;
-        if this.tunnel.is_none() {
-            ready!(this.served.as_mut().poll(cx))?;
-            this.tunnel = this.connection.tunnel().take();
-        }
-        match &mut this.tunnel {
-            Some(tunnel) => tunnel.as_mut().poll(cx).map(Ok),
-            None => Poll::Ready(Ok(())),
-        }
-    }
-}
-
-impl<C> Drop for Upgradable<'_, C> {
-    /// A tunnel that never began holds the connection, which holds the tunnel.
-    fn drop(&mut self) {
-        let never_began = self.connection.tunnel().take();
-        drop(never_began);
-    }
-}
-
-impl<C: Graceful<hyper::Error>> Graceful<hyper::Error> for Upgradable<'_, C> {
-    /// There is no gentle end for a tunnel: only its two sides know how to part.
-    fn end_gently(mut self: Pin<&mut Self>) {
-        if self.tunnel.is_none() {
-            self.served.as_mut().end_gently();
-        }
-    }
-}
-
 /// Polls the connection, and ends it for one of the reasons of [`Signals`]: gently at first, then by a cut.
 async fn drive<E: Broke>(
     own: &Connections,
@@ -427,21 +381,28 @@ async fn drive<E: Broke>(
     let mut asked: Option<Option<Ending>> = None;
     let mut deadline = None;
     loop {
-        // What comes once in a connection's life costs its traffic nothing.
+        // What comes seldom in a connection's life costs its traffic nothing.
         let reasons = Gate::new(async {
             tokio::select! {
                 () = passed(deadline) => None,
-                end = signals.next() => Some(end),
+                signal = signals.next() => Some(signal),
             }
         });
-        let end = tokio::select! {
+        let signal = tokio::select! {
             biased;
             result = served.as_mut() => return ending(result, asked.flatten()),
-            end = reasons => end,
+            signal = reasons => signal,
         };
-        let Some(End { reason, within }) = end else {
-            connection.cut.store(true, Ordering::Relaxed);
-            return asked.flatten().unwrap_or(Ending::Idle);
+        let End { reason, within } = match signal {
+            Some(Signal::End(end)) => end,
+            Some(Signal::Quiet) => {
+                served.as_mut().park();
+                continue;
+            }
+            None => {
+                connection.cut.store(true, Ordering::Relaxed);
+                return asked.flatten().unwrap_or(Ending::Idle);
+            }
         };
         served.as_mut().end_gently();
         // A cut tells its own reason; otherwise the first one counts.
@@ -481,9 +442,3 @@ fn ending(result: Result<(), impl Broke>, reason: Option<Ending>) -> Ending {
         }
     }
 }
-
-// What hyper reads into a table on the stack. For more it allocates two tables for each request; for fewer,
-// `admit` counts.
-const HYPER_HEADERS_MAX: usize = 100;
-// Limit: hyper reads a body in pieces of at most this; twice a TLS record keeps copies few.
-const HTTP1_BUFFER_BYTES: usize = 64 * 1024;

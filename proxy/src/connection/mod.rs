@@ -11,6 +11,7 @@ pub mod framing;
 pub mod gate;
 pub mod handshake;
 pub mod http;
+mod http1;
 mod http2;
 pub mod proxy_header;
 pub mod registry;
@@ -72,30 +73,52 @@ pub struct Connections {
     pub access_log: AccessLog,
 }
 
-/// Serves one connection to its end.
-pub async fn serve(own: &Connections, accepted: Accepted, drain: watch::Receiver<bool>) {
+/// Takes a connection to HTTP, and on its way from there: resolves when it has ended or speaks HTTP. That goes on
+/// as a task of its own, on this thread, so that a connection keeps no room for the stages it has behind it.
+pub async fn serve(own: &Arc<Connections>, accepted: Accepted, drain: watch::Receiver<bool>) {
     let options = own.options;
     own.metrics.connection_accepted();
     let mut story = Story::new(accepted.source, accepted.opened);
-    let ending = match proxy_header::read(accepted, options.proxy_header).await {
-        Err(failed) if failed.silent => Ending::Closed,
-        Err(failed) => Ending::Refused(failed.refusal),
+    let ended = match proxy_header::read(accepted, options.proxy_header).await {
+        Err(failed) if failed.silent => Err(Ending::Closed),
+        Err(failed) => Err(Ending::Refused(failed.refusal)),
         Ok(announced) => {
             story.client = Some(announced.client);
             match announced.caller {
-                Caller::Probe => {
-                    own.health
-                        .serve_on_data_port(announced, &own.credentials, options.tls_timeout)
-                        .await
-                }
+                Caller::Probe => Err(own
+                    .health
+                    .serve_on_data_port(announced, &own.credentials, options.tls_timeout)
+                    .await),
                 Caller::Link(link_id) => {
                     story.link_id = Some(link_id);
-                    serve_client(own, announced, link_id, drain, &mut story).await
+                    secure_in_time(own, announced, link_id, &mut story).await
                 }
             }
         }
     };
-    story.end(own, ending);
+    match ended {
+        Err(ending) => story.end(own, ending),
+        Ok(secured) => {
+            tokio::spawn(serve_http(Arc::clone(own), secured, drain, story));
+        }
+    }
+}
+
+/// What an open connection keeps: no more than this.
+fn serve_http(
+    own: Arc<Connections>,
+    secured: handshake::Secured,
+    mut drain: watch::Receiver<bool>,
+    story: Story,
+) -> impl Future<Output = ()> {
+    own.metrics
+        .handshake(secured.tls_version(), secured.resumed(), secured.handshake);
+    let draining = *drain.borrow_and_update();
+    let (connection, stream) = http::Connection::new(secured, draining, &own.registry);
+    async move {
+        let ending = http::serve(&own, connection, stream, drain).await;
+        story.end(&own, ending);
+    }
 }
 
 /// What is known of a connection, for the one line that tells how it ended.
@@ -144,22 +167,16 @@ impl Story {
     }
 }
 
-async fn serve_client(
+async fn secure_in_time(
     own: &Connections,
     announced: Announced,
     link_id: LinkId,
-    drain: watch::Receiver<bool>,
     story: &mut Story,
-) -> Ending {
+) -> Result<handshake::Secured, Ending> {
     let deadline = tokio::time::Instant::now() + own.options.tls_timeout;
     match timeout_at(deadline, secure(own, announced, link_id, story)).await {
-        Ok(Ok(secured)) => {
-            own.metrics
-                .handshake(secured.tls_version(), secured.resumed(), secured.handshake);
-            http::serve(own, secured, drain).await
-        }
-        Ok(Err(ending)) => ending,
-        Err(_) => Ending::HandshakeLate,
+        Ok(secured) => secured,
+        Err(_) => Err(Ending::HandshakeLate),
     }
 }
 
@@ -231,15 +248,14 @@ async fn refuse_by_alert(mut greeted: Greeted, refusal: Refusal) -> Ending {
 mod tests {
     use super::*;
 
-    fn size_of_future<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+    fn size_of_future<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
-    fn the_future_of_a_connection_stays_small() {
-        // Limit: every idle connection keeps it. Most of it is hyper's connection and rustls's session.
-        let bytes =
-            size_of_future::<&'static Connections, Accepted, watch::Receiver<bool>, _>(serve);
-        assert!(bytes <= 9 * 1024, "{bytes}");
+    fn the_future_of_an_open_connection_stays_small() {
+        // Limit: every idle connection keeps it.
+        let bytes = size_of_future(serve_http);
+        assert!(bytes <= 1024, "{bytes}");
     }
 }

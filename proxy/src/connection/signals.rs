@@ -4,10 +4,11 @@
 //! Goes on while the connection is ending, since a link can be revoked during a drain, and while a tunnel
 //! (WebSocket) has taken the connection over.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::connection::Connections;
 use crate::connection::http::{Connection, Options};
@@ -38,6 +39,15 @@ impl End {
     }
 }
 
+/// What a connection is told.
+#[derive(Debug, Clone, Copy)]
+pub enum Signal {
+    /// To end.
+    End(End),
+    /// That nothing has moved for a while.
+    Quiet,
+}
+
 /// What is listened to on behalf of one connection.
 pub struct Signals<'a> {
     own: &'a Connections,
@@ -46,7 +56,7 @@ pub struct Signals<'a> {
     draining: bool,
     cut: watch::Receiver<bool>,
     routes: watch::Receiver<u64>,
-    tick: Interval,
+    tick: Pin<Box<Sleep>>,
     head: PartialHead,
     asked: bool,
 }
@@ -60,10 +70,6 @@ impl<'a> Signals<'a> {
     ) -> Self {
         let mut routes = own.authorizer.changes();
         routes.borrow_and_update();
-        let options = own.options.http;
-        let period = (options.header_timeout.min(options.idle_timeout) / 2).max(TICK_MIN);
-        let mut tick = interval_at(tokio::time::Instant::now() + period, period);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             own,
             connection,
@@ -72,14 +78,15 @@ impl<'a> Signals<'a> {
             drain,
             cut: own.cut.clone(),
             routes,
-            tick,
+            tick: Box::pin(sleep(period(connection, own.options.http, false))),
             head: PartialHead::default(),
             asked: false,
         }
     }
 
-    /// Resolves when there is a reason to end the connection, or another one. Never resolves twice for nothing.
-    pub async fn next(&mut self) -> End {
+    /// Resolves when there is a reason to end the connection, or another one, or when nothing has moved for a
+    /// while. Never resolves twice for nothing.
+    pub async fn next(&mut self) -> Signal {
         let options = self.own.options.http;
         let end = loop {
             tokio::select! {
@@ -93,24 +100,41 @@ impl<'a> Signals<'a> {
                 }
                 // An error means that nothing will ever change again.
                 Ok(()) = self.routes.changed() => {
-                    if self.revoked().await {
+                    if Box::pin(self.revoked()).await {
                         break End::within(Ending::Revoked, options.revoked_timeout);
                     }
                 }
-                _ = self.tick.tick() => {
+                () = self.tick.as_mut() => {
                     if let Some(end) = self.look(options) {
                         break end;
+                    }
+                    let quiet = self.quiet();
+                    let next = Instant::now() + period(self.connection, options, quiet);
+                    self.tick.as_mut().reset(next);
+                    if quiet && !self.connection.activity.parked() {
+                        return Signal::Quiet;
                     }
                 }
             }
         };
         self.asked = true;
-        end
+        Signal::End(end)
+    }
+
+    /// Whether no request has come for a while, and nothing of one or of an answer is left.
+    fn quiet(&self) -> bool {
+        let Connection {
+            activity, framing, ..
+        } = self.connection;
+        framing.as_ref().is_some_and(|framing| framing.quiet())
+            && !activity.busy()
+            && !self.asked
+            && activity.silence() >= QUIET_AFTER
     }
 
     fn look(&mut self, options: Options) -> Option<End> {
         let Connection { activity, .. } = self.connection;
-        if self.head.stuck(self.connection) {
+        if self.head.stuck(self.connection, options.header_timeout) {
             return Some(End::within(Ending::HeadLate, Duration::ZERO));
         }
         if self.connection.born_draining && !activity.busy() && !self.asked {
@@ -158,28 +182,44 @@ async fn turned_true(flag: &mut watch::Receiver<bool>) {
     }
 }
 
-/// Notices a request head that stays unfinished from one tick to the next but one: the header timeout.
+/// From one look at a connection to the next. One that is quiet is only looked at for its bounds of seconds.
+fn period(connection: &Connection, options: Options, quiet: bool) -> Duration {
+    let bounds = options.header_timeout.min(options.idle_timeout) / 2;
+    let period = if quiet || connection.http2 {
+        bounds
+    } else {
+        bounds.min(QUIET_AFTER)
+    };
+    period.max(TICK_MIN)
+}
+
+/// Notices a request head that stays unfinished for the header timeout.
 #[derive(Default)]
 struct PartialHead {
     number: u32,
-    ticks: u32,
+    since: Option<Instant>,
 }
 
 impl PartialHead {
-    fn stuck(&mut self, connection: &Connection) -> bool {
+    fn stuck(&mut self, connection: &Connection, timeout: Duration) -> bool {
         let Some(framing) = &connection.framing else {
             return false;
         };
         let number = framing.heads();
         let partial = framing.partial_head_bytes() > 0 && !connection.activity.busy();
         if !partial || number != self.number {
-            self.ticks = 0;
+            self.since = None;
         }
         self.number = number;
-        self.ticks += u32::from(partial);
-        self.ticks > 2
+        if !partial {
+            return false;
+        }
+        let now = Instant::now();
+        now.duration_since(*self.since.get_or_insert(now)) >= timeout
     }
 }
 
 // Ticks are for bounds of seconds; more often would only cost.
 const TICK_MIN: Duration = Duration::from_millis(50);
+// Who pauses for less would pay for it with each request, and who pauses for longer would hold memory for nothing.
+const QUIET_AFTER: Duration = Duration::from_secs(1);

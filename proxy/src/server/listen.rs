@@ -100,7 +100,7 @@ impl Listeners {
         let sources = Arc::new(parts.sources(config));
         let mut services: Vec<Box<dyn ServiceWithDependents>> = Vec::new();
         for worker in 0..self.workers {
-            let connections = parts.worker(config);
+            let connections = Arc::new(parts.worker(config));
             let upstream = Arc::clone(&connections.requests.upstream);
             let app = Data {
                 connections,
@@ -204,7 +204,7 @@ impl<A: ServerApp + Send + Sync + 'static> Service for Bound<A> {
 
 /// The data listener of one worker.
 struct Data {
-    connections: Connections,
+    connections: Arc<Connections>,
     sources: Arc<TrustedSources>,
     seats: Arc<Seats>,
 }
