@@ -96,15 +96,18 @@ pub async fn read(
     else {
         return Err(failed(Refusal::ClientHelloMalformed, None));
     };
-    let sni = start
-        .client_hello()
+    let hello = start.client_hello();
+    let sni = hello
         .server_name()
         .and_then(|name| HostName::parse(name).ok());
     let Some(sni) = sni else {
         refuse(&mut start.io, Refusal::SniMissing).await;
         return Err(failed(Refusal::SniMissing, None));
     };
-    let Some(tls) = credentials.select(&sni) else {
+    let Some(tls) = credentials
+        .select(&sni)
+        .map(|certificate| certificate.tls(hello.cipher_suites()))
+    else {
         refuse(&mut start.io, Refusal::SniUnknown).await;
         return Err(failed(Refusal::SniUnknown, Some(sni)));
     };
