@@ -11,12 +11,12 @@ use tokio_rustls::server::TlsStream;
 
 use crate::connection::accept::Seat;
 use crate::connection::authorize::Standing;
-use crate::connection::client_hello::{ClientIo, Greeted};
+use crate::connection::client_hello::{Greeted, TlsIo};
 
 /// A connection whose handshake is complete.
 pub struct Secured {
     /// Plaintext, both ways.
-    pub stream: TlsStream<ClientIo>,
+    pub stream: TlsStream<TlsIo>,
     /// What it may do.
     pub standing: Standing,
     /// The name the client asked for.
@@ -73,7 +73,12 @@ pub async fn finish(
         opened,
         seat,
     } = greeted;
-    let stream = start.into_stream(tls).await?;
+    let shaken = start.into_stream(tls).into_fallible().await;
+    let mut stream = shaken.map_err(|(error, mut io)| {
+        io.handshake_failed();
+        error
+    })?;
+    stream.get_mut().0.handshake_done();
     let handshake = opened.elapsed();
     Ok(Secured {
         stream,

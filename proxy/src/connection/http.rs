@@ -109,7 +109,7 @@ impl Connection {
         registry: &Arc<Registry<Self>>,
     ) -> (
         Arc<Self>,
-        tokio_rustls::server::TlsStream<crate::connection::client_hello::ClientIo>,
+        tokio_rustls::server::TlsStream<crate::connection::client_hello::TlsIo>,
     ) {
         let http2 = secured.is_http2();
         let (tls_version, resumed) = (secured.tls_version(), secured.resumed());
