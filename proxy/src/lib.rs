@@ -36,7 +36,7 @@
 //!
 //! * [`server`] makes every part once and runs them; [`config`] is what it is told, [`readiness`] what it has earned.
 //! * [`connection`] takes a socket to HTTP, one file a stage: `accept`, `proxy_header` (by [`proxy_protocol`]),
-//!   `client_hello` (over [`read_ahead`]), `authorize` (by [`routing`]), `handshake` (with [`credentials`]), `http`.
+//!   `client_hello` (over [`read_ahead`]), `authorize` (by [`routing`]), `handshake` (with [`credentials`], over `late_ticket`), `http`.
 //! * [`request`] takes a request to its answer: `admit`, `headers`, `forward` or `upgrade`, `respond`, told of by
 //!   `exchange` under its [`request_id`].
 //! * [`upstream`] holds the connections to the ingress; `http2` is what they and those of clients have in common.

@@ -62,7 +62,7 @@ impl Health {
         credentials: &Credentials,
         tls_timeout: Duration,
     ) -> Ending {
-        let mut io = ReadAhead::new(announced.socket);
+        let mut io = announced.io;
         let Ok(Ok(Some(first))) = timeout(tls_timeout, io.peek()).await else {
             return Ending::Probe;
         };

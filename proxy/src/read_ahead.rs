@@ -3,7 +3,8 @@
 //! rustls asks its transport for at most 4 KiB at a time, which makes sixteen system calls of a 64 KiB
 //! answer. [`ReadAhead`] notices that a read came back full, reads the next bytes in large chunks, and
 //! gives the buffer back as soon as the stream pauses. A small request costs nothing extra, and an idle
-//! connection holds no buffer.
+//! connection holds no buffer. What precedes TLS can be looked at before it is taken, so that it and the first
+//! bytes of TLS need one system call where they arrive together.
 //!
 //! Never reads unless asked to; never reorders or drops a byte.
 
@@ -51,6 +52,21 @@ impl<T> ReadAhead<T> {
 }
 
 impl<T: AsyncRead + Unpin> ReadAhead<T> {
+    /// Waits for more bytes and tells all that there are, without taking them. No more: the end of the stream.
+    pub async fn more(&mut self) -> io::Result<&[u8]> {
+        std::future::poll_fn(|cx| {
+            self.buffer.reserve(FULL_BYTES);
+            poll_read_buf(Pin::new(&mut self.io), cx, &mut self.buffer)
+        })
+        .await?;
+        Ok(&self.buffer[self.start..])
+    }
+
+    /// Takes so many of the bytes that [`ReadAhead::more`] told.
+    pub fn consume(&mut self, bytes: usize) {
+        self.start = self.buffer.len().min(self.start + bytes);
+    }
+
     /// Waits for the next byte and tells it without taking it. `None` at the end of the stream.
     pub async fn peek(&mut self) -> io::Result<Option<u8>> {
         std::future::poll_fn(|cx| self.poll_ready(cx)).await;
@@ -156,6 +172,24 @@ mod tests {
         assert_eq!(far.buffer.capacity(), 0);
         drop(near);
         assert_eq!(far.read(&mut [0; 16]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_looked_at_and_not_taken_is_still_there() {
+        let (mut near, far) = tokio::io::duplex(64);
+        let mut far = ReadAhead::new(far);
+        near.write_all(b"head").await.unwrap();
+        assert_eq!(far.more().await.unwrap(), b"head");
+        near.write_all(b"er, body").await.unwrap();
+        assert_eq!(far.more().await.unwrap(), b"header, body");
+        far.consume(8);
+        assert_eq!(far.peek().await.unwrap(), Some(b'b'));
+        let mut got = [0; 4];
+        far.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"body");
+        assert_eq!(far.buffer.capacity(), 0);
+        drop(near);
+        assert_eq!(far.more().await.unwrap(), b"");
     }
 
     #[tokio::test]

@@ -48,6 +48,9 @@ pub struct BenchOptions {
     /// A new connection for each request, with a full or a resumed TLS handshake
     #[arg(long, value_enum)]
     pub handshake: Option<Handshake>,
+    /// Offer the key exchange X25519 and no other, as a client that knows of no ML-KEM
+    #[arg(long)]
+    pub x25519: bool,
 
     /// Path and query to ask for
     #[arg(long, value_name = "PATH", default_value = "/")]

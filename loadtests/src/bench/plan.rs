@@ -12,6 +12,7 @@ use http::{Request, Uri, Version};
 use postern_api::LinkId;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
@@ -186,7 +187,12 @@ impl Target {
 
 fn tls(options: &BenchOptions) -> Result<Arc<ClientConfig>, PlanError> {
     let identity = options.identity.as_deref();
-    let mut config = Tls::new(&options.ca, identity, rustls::ALL_VERSIONS)?.config();
+    let mut provider = aws_lc_rs::default_provider();
+    if options.x25519 {
+        provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
+    }
+    let versions = rustls::ALL_VERSIONS;
+    let mut config = Tls::with_provider(&options.ca, identity, versions, provider)?.config();
     config.alpn_protocols = vec![options.protocol.alpn().to_vec()];
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use super::CIPHER_SUITES;
 use super::cores::{Cores, Role};
 use crate::stack::accounts::INGRESS_NAME;
 use crate::stack::credentials::Credentials;
@@ -106,6 +107,8 @@ http {{
   open_file_cache max=16 inactive=1h;
   ssl_protocols TLSv1.2 TLSv1.3;
   ssl_session_cache shared:tls:4m;
+  ssl_prefer_server_ciphers on;
+  ssl_conf_command Ciphersuites {CIPHER_SUITES};
   upstream sink {{ server {sink}; keepalive 16; }}
   server {{
     listen {sink};

@@ -207,6 +207,8 @@ fn about(options: &CompareOptions, effort: Effort, cores: Cores, results: &mut R
     about.insert("idle_connections".to_owned(), effort.idle.into());
     about.insert("cores".to_owned(), cores.text().into());
     about.insert("processor".to_owned(), processor.into());
+    about.insert("key_exchange".to_owned(), KEY_EXCHANGE.into());
+    about.insert("cipher_suite".to_owned(), CIPHER_SUITE.into());
     about.insert("kernel".to_owned(), kernel.trim().into());
 }
 
@@ -248,6 +250,15 @@ fn open_files() -> u64 {
     current.unwrap_or(u64::MAX)
 }
 
+/// The cipher suites of TLS 1.3, in the order of whoever lets us choose: as `BoringSSL` and Postern have it by
+/// themselves.
+const CIPHER_SUITES: &str =
+    "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
+// What a reader has to know of TLS.
+const KEY_EXCHANGE: &str =
+    "X25519 for all; only Postern, Envoy and pingora would speak X25519MLKEM768";
+const CIPHER_SUITE: &str = "TLS_AES_128_GCM_SHA256 wherever a server may choose; pingora takes what the client \
+                            offers first, TLS_AES_256_GCM_SHA384";
 const IDLE: u64 = 10_000;
 const IDLE_QUICK: u64 = 200;
 // Limit: some more than are held idle.

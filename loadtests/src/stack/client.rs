@@ -20,6 +20,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
@@ -161,18 +162,27 @@ impl Tls {
         Self::new(ca, Some(identity), rustls::ALL_VERSIONS)
     }
 
-    /// With every choice: authorities, our certificate, protocol versions.
+    /// With a choice of authorities, our certificate and protocol versions.
     pub fn new(
         ca: &Path,
         identity: Option<&Path>,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Result<Self, ClientError> {
+        Self::with_provider(ca, identity, versions, aws_lc_rs::default_provider())
+    }
+
+    /// With every choice: as [`Tls::new`], and cipher suites and key exchanges.
+    pub fn with_provider(
+        ca: &Path,
+        identity: Option<&Path>,
+        versions: &[&'static SupportedProtocolVersion],
+        provider: CryptoProvider,
+    ) -> Result<Self, ClientError> {
         let mut roots = RootCertStore::empty();
         for anchor in certificates(ca)? {
             roots.add(anchor).map_err(|error| unusable(ca, &error))?;
         }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(versions)
             .map_err(|error| unusable(ca, &error))?
             .with_root_certificates(roots);

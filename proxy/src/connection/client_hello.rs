@@ -9,21 +9,22 @@ use std::time::Instant;
 
 use postern_api::{HostName, LinkId};
 use rustls::ServerConfig;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
-use crate::connection::accept::{ClientSocket, Seat};
+use crate::connection::accept::Seat;
+use crate::connection::late_ticket::LateTicket;
+use crate::connection::proxy_header::ClientIo;
 use crate::credentials::ServerCredentials;
 use crate::outcome::Refusal;
-use crate::read_ahead::ReadAhead;
 
-/// The socket under a client's TLS.
-pub type ClientIo = ReadAhead<ClientSocket>;
+/// What is under a client's TLS.
+pub type TlsIo = LateTicket<ClientIo>;
 
 /// A client that named a server we have a certificate for.
 pub struct Greeted {
     /// The handshake, stopped after the hello.
-    pub start: StartHandshake<ClientIo>,
+    pub start: StartHandshake<TlsIo>,
     /// The TLS configuration whose certificate covers `sni`.
     pub tls: Arc<ServerConfig>,
     /// The name the client asked for.
@@ -92,19 +93,23 @@ pub async fn read(
             });
         }
     }
+    let io = LateTicket::new(io);
     let Ok(mut start) = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io).await
     else {
         return Err(failed(Refusal::ClientHelloMalformed, None));
     };
-    let sni = start
-        .client_hello()
+    let hello = start.client_hello();
+    let sni = hello
         .server_name()
         .and_then(|name| HostName::parse(name).ok());
     let Some(sni) = sni else {
         refuse(&mut start.io, Refusal::SniMissing).await;
         return Err(failed(Refusal::SniMissing, None));
     };
-    let Some(tls) = credentials.select(&sni) else {
+    let Some(tls) = credentials
+        .select(&sni)
+        .map(|certificate| certificate.tls(hello.cipher_suites()))
+    else {
         refuse(&mut start.io, Refusal::SniUnknown).await;
         return Err(failed(Refusal::SniUnknown, Some(sni)));
     };
@@ -128,14 +133,14 @@ pub async fn read(
 }
 
 /// Sends the fatal alert of a refusal, in the clear: no keys exist yet (RFC 8446 section 6).
-pub async fn refuse(io: &mut ClientIo, refusal: Refusal) {
+async fn refuse(io: &mut (impl AsyncWrite + Unpin), refusal: Refusal) {
     if let crate::outcome::Answer::Alert(description) = refusal.answer() {
         send_alert(io, description).await;
     }
 }
 
 /// Sends a fatal alert in a plaintext record and closes the sending side.
-pub async fn send_alert(io: &mut ClientIo, description: u8) {
+pub async fn send_alert(io: &mut (impl AsyncWrite + Unpin), description: u8) {
     // content type alert(21), legacy version TLS 1.2, length 2, level fatal(2)
     let record = [21, 3, 3, 0, 2, 2, description];
     // A peer that is gone already needs no alert.

@@ -11,12 +11,12 @@ use tokio_rustls::server::TlsStream;
 
 use crate::connection::accept::Seat;
 use crate::connection::authorize::Standing;
-use crate::connection::client_hello::{ClientIo, Greeted};
+use crate::connection::client_hello::{Greeted, TlsIo};
 
 /// A connection whose handshake is complete.
 pub struct Secured {
     /// Plaintext, both ways. Boxed: it is handed on from stage to stage.
-    pub stream: Box<TlsStream<ClientIo>>,
+    pub stream: Box<TlsStream<TlsIo>>,
     /// What it may do.
     pub standing: Standing,
     /// The name the client asked for.
@@ -77,8 +77,15 @@ pub async fn finish(
         opened,
         seat,
     } = greeted;
-    let mut stream = Box::new(start.into_stream(tls).await?);
-    stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+    let shaken = start.into_stream(tls).into_fallible().await;
+    let stream = shaken.map_err(|(error, mut io)| {
+        io.handshake_failed();
+        error
+    })?;
+    let mut stream = Box::new(stream);
+    let (io, tls) = stream.get_mut();
+    io.handshake_done();
+    tls.set_buffer_limit(Some(TLS_BUFFER_BYTES));
     let handshake = opened.elapsed();
     Ok(Secured {
         stream,

@@ -30,7 +30,7 @@ use tokio_rustls::server::TlsStream;
 use crate::connection::Connections;
 use crate::connection::accept::Seat;
 use crate::connection::authorize::Standing;
-use crate::connection::client_hello::ClientIo;
+use crate::connection::client_hello::TlsIo;
 use crate::connection::framing::{Framing, Tap};
 use crate::connection::gate::Gate;
 use crate::connection::handshake::Secured;
@@ -114,7 +114,7 @@ impl Connection {
         secured: Secured,
         born_draining: bool,
         registry: &Arc<Registry<Self>>,
-    ) -> (Arc<Self>, Box<TlsStream<ClientIo>>) {
+    ) -> (Arc<Self>, Box<TlsStream<TlsIo>>) {
         let http2 = secured.is_http2();
         let (tls_version, resumed) = (secured.tls_version(), secured.resumed());
         let connection = registry.enter(|entry| Self {
@@ -300,7 +300,7 @@ impl Activity {
 pub async fn serve(
     own: &Connections,
     connection: Arc<Connection>,
-    stream: Box<TlsStream<ClientIo>>,
+    stream: Box<TlsStream<TlsIo>>,
     drain: watch::Receiver<bool>,
 ) -> Ending {
     let options = own.options.http;

@@ -16,14 +16,14 @@ use hyper::service::HttpService;
 use hyper_util::rt::TokioIo;
 use tokio_rustls::server::TlsStream;
 
-use crate::connection::client_hello::ClientIo;
+use crate::connection::client_hello::TlsIo;
 use crate::connection::framing::Tap;
 use crate::connection::http::{Connection, Graceful, Options, Tunnel};
 use crate::request::body::AnswerBody;
 use crate::short_slices::ShortSlices;
 
 /// What is read and written: TLS, whose message heads are watched.
-pub type Io = Tap<ShortSlices<Box<TlsStream<ClientIo>>>>;
+pub type Io = Tap<ShortSlices<Box<TlsStream<TlsIo>>>>;
 
 /// An HTTP/1.1 connection, and then the tunnel that it was upgraded to.
 pub struct Http1<'a, S: HttpService<Incoming>> {
@@ -102,7 +102,8 @@ where
                     };
                 }
                 State::Parked(io, _) => {
-                    ready!(io.get_mut().get_mut().get_mut().0.poll_ready(cx));
+                    let (tls, _) = io.get_mut().get_mut().get_mut();
+                    ready!(tls.get_mut().poll_ready(cx));
                     this.unpark();
                 }
                 State::Tunnel(tunnel) => return tunnel.as_mut().poll(cx).map(Ok),

@@ -13,6 +13,7 @@ pub mod handshake;
 pub mod http;
 mod http1;
 mod http2;
+pub mod late_ticket;
 pub mod proxy_header;
 pub mod registry;
 mod signals;
@@ -35,7 +36,6 @@ use crate::credentials::Credentials;
 use crate::metrics::Metrics;
 use crate::outcome::{Answer, Ending, Refusal};
 use crate::probe::Health;
-use crate::read_ahead::ReadAhead;
 use crate::request::Requests;
 
 /// Bounds of a connection.
@@ -187,7 +187,7 @@ async fn secure(
     story: &mut Story,
 ) -> Result<handshake::Secured, Ending> {
     let Announced {
-        socket,
+        io,
         source,
         client,
         opened,
@@ -201,19 +201,18 @@ async fn secure(
         opened,
         seat,
     };
-    let greeted =
-        match client_hello::read(ReadAhead::new(socket), caller, &own.credentials.server()).await {
-            Ok(greeted) => greeted,
-            Err(failed) => {
-                story.sni = failed.sni;
-                let silent = failed.silent;
-                return Err(if silent {
-                    Ending::Closed
-                } else {
-                    Ending::Refused(failed.refusal)
-                });
-            }
-        };
+    let greeted = match client_hello::read(io, caller, &own.credentials.server()).await {
+        Ok(greeted) => greeted,
+        Err(failed) => {
+            story.sni = failed.sni;
+            let silent = failed.silent;
+            return Err(if silent {
+                Ending::Closed
+            } else {
+                Ending::Refused(failed.refusal)
+            });
+        }
+    };
     story.sni = Some(greeted.sni.clone());
     let started = Instant::now();
     let standing = own.authorizer.authorize(link_id, &greeted.sni).await;

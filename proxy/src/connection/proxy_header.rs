@@ -1,18 +1,19 @@
 //! The PROXY v2 header: who is calling, by link id and private address.
 //!
-//! Reads exactly one header and not a byte more, within one deadline, then tells clients from health
+//! Takes exactly one header and not a byte more, within one deadline, then tells clients from health
 //! probes. Invariant: an [`Announced`] client has a link id.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use postern_api::LinkId;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::AsyncRead;
 use tokio::time::{Instant, timeout_at};
 
 use crate::connection::accept::{Accepted, ClientSocket, Seat, Trust};
 use crate::outcome::Refusal;
 use crate::proxy_protocol::{self, Header, Progress};
+use crate::read_ahead::ReadAhead;
 
 /// Bounds of this stage.
 #[derive(Debug, Clone, Copy)]
@@ -23,10 +24,13 @@ pub struct Options {
     pub bytes_max: usize,
 }
 
+/// The socket with what was read of it ahead.
+pub type ClientIo = ReadAhead<ClientSocket>;
+
 /// A connection that said who it is.
 pub struct Announced {
     /// The bytes after the header.
-    pub socket: ClientSocket,
+    pub io: ClientIo,
     /// The TCP peer.
     pub source: SocketAddr,
     /// The client's own address as the header gives it; the TCP peer's where it gives none.
@@ -64,7 +68,7 @@ pub struct Failed {
 /// Reads the header of an accepted connection.
 pub async fn read(accepted: Accepted, options: Options) -> Result<Announced, Failed> {
     let Accepted {
-        mut socket,
+        socket,
         source,
         trust,
         opened,
@@ -78,7 +82,8 @@ pub async fn read(accepted: Accepted, options: Options) -> Result<Announced, Fai
         silent,
     };
 
-    let header = match timeout_at(deadline, read_header(&mut socket, options.bytes_max)).await {
+    let mut io = ReadAhead::new(socket);
+    let header = match timeout_at(deadline, read_header(&mut io, options.bytes_max)).await {
         Ok(Ok(header)) => header,
         Ok(Err(NotRead { refusal, bytes })) => return Err(failed(refusal, bytes == 0)),
         Err(_) => return Err(failed(Refusal::ProxyHeaderLate, false)),
@@ -97,7 +102,7 @@ pub async fn read(accepted: Accepted, options: Options) -> Result<Announced, Fai
     };
     let client = header.source.unwrap_or(source);
     Ok(Announced {
-        socket,
+        io,
         source,
         client,
         caller,
@@ -111,39 +116,42 @@ struct NotRead {
     bytes: usize,
 }
 
-async fn read_header(
-    io: &mut (impl AsyncRead + Unpin),
+async fn read_header<T: AsyncRead + Unpin>(
+    io: &mut ReadAhead<T>,
     bytes_max: usize,
 ) -> Result<Header, NotRead> {
-    let mut bytes = Vec::with_capacity(TYPICAL_BYTES);
-    let mut wanted = proxy_protocol::FIXED_BYTES;
+    let mut have = 0;
     loop {
-        let have = bytes.len();
-        let read = io.take((wanted - have) as u64).read_buf(&mut bytes).await;
-        if !matches!(read, Ok(1..)) {
-            return Err(NotRead {
-                refusal: Refusal::ProxyHeaderTruncated,
-                bytes: have,
-            });
-        }
-        match proxy_protocol::parse(&bytes, bytes_max) {
-            Progress::Need(n) => wanted = n,
-            Progress::Header(header, _) => return Ok(header),
+        let bytes = match io.more().await {
+            Ok(bytes) if bytes.len() > have => bytes,
+            _ => {
+                return Err(NotRead {
+                    refusal: Refusal::ProxyHeaderTruncated,
+                    bytes: have,
+                });
+            }
+        };
+        have = bytes.len();
+        match proxy_protocol::parse(bytes, bytes_max) {
+            Progress::Need(_) => {}
+            Progress::Header(header, taken) => {
+                io.consume(taken);
+                return Ok(header);
+            }
             Progress::Malformed(malformed) => {
                 return Err(NotRead {
                     refusal: Refusal::ProxyHeader(malformed),
-                    bytes: bytes.len(),
+                    bytes: have,
                 });
             }
         }
     }
 }
 
-// What a Private Link Service sends: 16 fixed bytes, 12 of addresses, 8 of link id, and some room.
-const TYPICAL_BYTES: usize = 64;
-
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+
     use super::*;
 
     const VECTOR: [u8; 36] = [
@@ -153,21 +161,23 @@ mod tests {
     ];
 
     #[tokio::test]
-    async fn reads_the_header_and_not_a_byte_more() {
+    async fn takes_the_header_and_not_a_byte_more() {
         let mut sent = VECTOR.to_vec();
         sent.extend_from_slice(b"\x16\x03\x01");
-        let mut io = sent.as_slice();
+        let mut io = ReadAhead::new(sent.as_slice());
         let header = read_header(&mut io, 4096)
             .await
             .unwrap_or_else(|_| panic!("refused"));
         assert_eq!(header.link_id, Some(LinkId::new(0x2100_45c1)));
-        assert_eq!(io, b"\x16\x03\x01");
+        let mut rest = Vec::new();
+        io.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"\x16\x03\x01");
     }
 
     #[tokio::test]
     async fn a_header_cut_at_any_byte_is_truncated() {
         for length in 0..VECTOR.len() {
-            let mut io = &VECTOR[..length];
+            let mut io = ReadAhead::new(&VECTOR[..length]);
             let Err(failed) = read_header(&mut io, 4096).await else {
                 panic!("accepted {length}")
             };

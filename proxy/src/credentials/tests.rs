@@ -189,3 +189,61 @@ fn a_certificate_that_loses_a_demanded_name_is_refused_and_the_one_in_use_stays(
     let refusals = "postern_credential_refusals_total{reason=\"names_missing\",use=\"server\"} 1";
     assert!(fixture.metrics.render().unwrap().contains(refusals));
 }
+
+/// What a client and we agree on, if it offers these suites in this order.
+fn agreed(fixture: &Fixture, offered: &[CipherSuite]) -> CipherSuite {
+    let mut provider = aws_lc_rs::default_provider();
+    let place = |suite| offered.iter().position(|other| *other == suite);
+    let suites = &mut provider.cipher_suites;
+    suites.retain(|suite| place(suite.suite()).is_some());
+    suites.sort_by_key(|suite| place(suite.suite()));
+    let mut trusted = rustls::RootCertStore::empty();
+    let anchor = rustls::pki_types::pem::PemObject::from_pem_slice(fixture.ca.ca_pem().as_bytes());
+    trusted.add(anchor.unwrap()).unwrap();
+    let client = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .unwrap()
+        .with_root_certificates(trusted)
+        .with_no_client_auth();
+    let name = "one.example".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
+    let server = fixture.credentials.server();
+    let certificate = server.select(&HostName::parse("one.example").unwrap());
+    let tls = certificate.unwrap().tls(offered);
+    let mut server = rustls::ServerConnection::new(tls).unwrap();
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut wire = Vec::new();
+        client.write_tls(&mut wire).unwrap();
+        server.read_tls(&mut wire.as_slice()).unwrap();
+        server.process_new_packets().unwrap();
+        wire.clear();
+        server.write_tls(&mut wire).unwrap();
+        client.read_tls(&mut wire.as_slice()).unwrap();
+        client.process_new_packets().unwrap();
+    }
+    server.negotiated_cipher_suite().unwrap().suite()
+}
+
+#[test]
+fn of_the_suites_that_a_client_offers_the_cheapest_is_taken_unless_it_has_no_aes() {
+    use CipherSuite as Suite;
+    let fixture = Fixture::new();
+    fixture.issue("one", 10);
+    fixture.issue("two", 10);
+    assert!(fixture.look(0).is_empty());
+    let (large, small) = (
+        Suite::TLS13_AES_256_GCM_SHA384,
+        Suite::TLS13_AES_128_GCM_SHA256,
+    );
+    let chacha = Suite::TLS13_CHACHA20_POLY1305_SHA256;
+    assert_eq!(agreed(&fixture, &[large, small, chacha]), small);
+    assert_eq!(agreed(&fixture, &[large, chacha, small]), small);
+    assert_eq!(agreed(&fixture, &[large, chacha]), large);
+    assert_eq!(agreed(&fixture, &[chacha, small, large]), chacha);
+    let (large, small) = (
+        Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    );
+    assert_eq!(agreed(&fixture, &[large, small]), small);
+    assert_eq!(agreed(&fixture, &[large]), large);
+}

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{Job, Launch};
-use crate::compare::CompareError;
 use crate::compare::install::{debian, version};
+use crate::compare::{CIPHER_SUITES, CompareError};
 use crate::stack::accounts::INGRESS_NAME;
 use crate::stack::{StackError, write_file};
 
@@ -60,6 +60,7 @@ fn configuration(job: Job<'_>, alpn: &str) -> String {
   nbthread 1
   maxconn {connections}
   ssl-default-bind-options ssl-min-ver TLSv1.2
+  ssl-default-bind-ciphersuites {CIPHER_SUITES}
 defaults
   mode http
 {log}  option forwardfor

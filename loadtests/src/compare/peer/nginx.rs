@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::{Job, Launch};
-use crate::compare::CompareError;
 use crate::compare::ingress::{nginx, nginx_user};
 use crate::compare::install::{debian, version};
+use crate::compare::{CIPHER_SUITES, CompareError};
 use crate::stack::accounts::INGRESS_NAME;
 use crate::stack::{make_folder, write_file};
 
@@ -64,6 +64,8 @@ http {{
   keepalive_timeout 600s;
   ssl_protocols TLSv1.2 TLSv1.3;
   ssl_session_tickets on;
+  ssl_prefer_server_ciphers on;
+  ssl_conf_command Ciphersuites {CIPHER_SUITES};
   upstream ingress {{
     server {ingress};
     keepalive 512;
