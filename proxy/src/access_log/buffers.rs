@@ -22,11 +22,11 @@ pub(super) struct Buffers {
 }
 
 /// On cache lines of its own, two of which processors fetch at once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
 struct Place(Mutex<Buffer>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Buffer {
     text: Vec<u8>,
     lines: usize,
@@ -48,6 +48,21 @@ const ENOUGH_BYTES: usize = 64 * 1024;
 // Limit: a buffer that grew beyond this while the disk was slow is given back.
 const KEPT_BYTES: usize = 4 * ENOUGH_BYTES;
 
+/// Room for enough and the line that makes it so. Memory that nobody wrote to costs nothing.
+pub(super) fn empty() -> Vec<u8> {
+    Vec::with_capacity(ENOUGH_BYTES + ENOUGH_BYTES / 8)
+}
+
+impl Place {
+    fn empty() -> Self {
+        Self(Mutex::new(Buffer {
+            text: empty(),
+            lines: 0,
+            closed: false,
+        }))
+    }
+}
+
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
@@ -60,7 +75,7 @@ impl Buffers {
     pub(super) fn new(lines_max: usize) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            places: (0..threads).map(|_| Place::default()).collect(),
+            places: (0..threads).map(|_| Place::empty()).collect(),
             lines: AtomicUsize::new(0),
             lines_max,
             dropped: AtomicU64::new(0),

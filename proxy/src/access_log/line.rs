@@ -74,9 +74,7 @@ impl<'a> Line<'a> {
 
 impl Value for Word {
     fn append(self, out: &mut Vec<u8>) -> Written {
-        out.push(b'"');
-        out.extend_from_slice(self.0.as_bytes());
-        out.push(b'"');
+        quote(out, self.0);
         Ok(())
     }
 }
@@ -89,8 +87,27 @@ impl Value for Text<'_> {
         } else {
             Cow::Owned(format!("{}…", &text[..text.floor_char_boundary(max)]))
         };
-        serde_json::to_writer(out, &*clipped)
+        if needs_escaping(&clipped) {
+            return serde_json::to_writer(out, &*clipped);
+        }
+        quote(out, &clipped);
+        Ok(())
     }
+}
+
+/// Whether JSON writes the text in another way than it is (RFC 8259 section 7). Never stops early, so that many bytes
+/// are looked at at once.
+fn needs_escaping(text: &str) -> bool {
+    let escaped = |byte| matches!(byte, 0..b' ' | b'"' | b'\\');
+    text.bytes()
+        .fold(0, |found, byte| found | u8::from(escaped(byte)))
+        > 0
+}
+
+fn quote(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
 }
 
 impl Value for bool {
@@ -182,6 +199,25 @@ mod tests {
         ] {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(appended(address), format!("\"{address}\""));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_written_as_serde_json_writes_it(text in "\\PC*|[\\x00-\\x7f]*|(?s:.*)") {
+            proptest::prop_assert_eq!(
+                appended(Text(&text, usize::MAX)),
+                serde_json::to_string(&text).unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn each_character_that_json_escapes_is_escaped() {
+        for byte in 0..=0x7f {
+            let text = char::from(byte).to_string();
+            let written = appended(Text(&text, 9));
+            assert_eq!(written, serde_json::to_string(&text).unwrap());
         }
     }
 

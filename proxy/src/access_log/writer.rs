@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
-use super::buffers::Buffers;
+use super::buffers::{self, Buffers};
 
 /// What the writer is told. It looks when it is unparked.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl Writer {
 
     /// Writes until it is told to close, or everyone who could log is gone.
     pub(super) fn run(mut self) {
-        let mut spare = Vec::new();
+        let mut spare = buffers::empty();
         loop {
             park_timeout(INTERVAL);
             self.follow();

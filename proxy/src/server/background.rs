@@ -71,13 +71,14 @@ impl Files {
         match routes.reload() {
             Reload::Unchanged => {}
             Reload::Loaded { accounts, links } => {
-                self.metrics.routes_loaded(*routes.generation().borrow());
                 tracing::info!(accounts, links, "routes loaded");
+                self.metrics.routes_loaded(*routes.generation().borrow());
             }
             Reload::Refused(error) => {
-                self.metrics.routes_refused();
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::error!(%error, cause, "route file refused; the previous routes stay in use");
+                // Whoever is alerted by the metric finds the line.
+                self.metrics.routes_refused();
             }
         }
     }
