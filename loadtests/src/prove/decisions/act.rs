@@ -217,6 +217,9 @@ async fn crowd(stack: &LocalStack) -> Result<Got, Broken> {
 async fn drain(stack: &mut LocalStack) -> Result<Got, Broken> {
     let data = stack.postern.data();
     let stream = open(data, None, &Header::link(LINK_A)).await?;
+    // As long as it is there, the process is, and can be asked what it counted.
+    let mut last = open(data, None, &Header::link(LINK_A)).await?;
+    tokio::spawn(async move { last.read_u8().await });
     stack.postern.child().signal(Signal::TERM)?;
     let closed = async || (!accepts(data).await).then_some(());
     let closed = Deadline::after(STEP_TIMEOUT).poll(closed).await;
