@@ -1,8 +1,8 @@
 //! Hands plaintext to TLS in slices that are quick to copy.
 //!
 //! rustls copies what it encrypts into the record that it is sent in. A copy of more than 2112 bytes is made by
-//! `rep movsb` where the processor says that this is fast, and on AMD's Zen 3 and 4 it is not if source and target
-//! lie almost alike within their pages (glibc bug 30994): 3 instead of 39 GB/s, measured with 16 KiB. Pieces of a
+//! `rep movsb` where the processor says that this is fast, and on some of AMD's it is not if source and target
+//! lie almost alike within their pages (glibc bug 30994): 3 instead of 39 GB/s, measured with 16 KiB on an EPYC. Pieces of a
 //! body begin at the beginning of a page, payloads of records five bytes behind one, so most copies were of that
 //! kind: a quarter of the CPU of an upload. Shorter copies are made by other instructions.
 //!
@@ -80,6 +80,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for ShortSlices<T> {
         Pin::new(&mut self.0).poll_read(cx, out)
     }
 }
+
+/// Limit: what TLS holds for a peer that reads slowly. A head and 64 KiB of a body fit, so that they
+/// leave in one write.
+pub const TLS_BUFFER_BYTES: usize = 96 * 1024;
 
 // Limit: the longest copy that glibc makes without `rep movsb`, rounded down.
 const SLICE_BYTES: usize = 2048;

@@ -12,6 +12,7 @@ use tokio_rustls::server::TlsStream;
 use crate::connection::accept::Seat;
 use crate::connection::authorize::Standing;
 use crate::connection::client_hello::{Greeted, TlsIo};
+use crate::short_slices::TLS_BUFFER_BYTES;
 
 /// A connection whose handshake is complete.
 pub struct Secured {
@@ -56,10 +57,6 @@ impl Secured {
         self.stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 }
-
-// Limit: what TLS holds for a client that reads slowly. A head and 64 KiB of a body fit, so that they leave in one
-// write.
-const TLS_BUFFER_BYTES: usize = 96 * 1024;
 
 /// Finishes the handshake. The caller bounds the time.
 pub async fn finish(

@@ -2,8 +2,9 @@
 //! after an upgrade.
 //!
 //! hyper holds two buffers of 8 KiB for as long as it lives. A connection that has been quiet for a while is
-//! *parked*: hyper's part of it is dropped, and made anew when something arrives. Nothing is read to find out:
-//! whatever ends a parked connection is hyper's to see and to answer, as if it had never been away.
+//! *parked*: hyper's part of it is dropped, and made anew when something arrives. What is read to
+//! find out is kept for it, undecrypted: whatever ends a parked connection is hyper's to see and to answer, as if it
+//! had never been away.
 
 use std::future::Future;
 use std::mem;

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use crate::credentials::ClientCredentials;
 use crate::read_ahead::ReadAhead;
 use crate::request::body::RequestBody;
-use crate::short_slices::ShortSlices;
+use crate::short_slices::{ShortSlices, TLS_BUFFER_BYTES};
 use crate::upstream::Options;
 use crate::upstream::cluster::{Cluster, Protocol};
 use crate::upstream::http2;
@@ -138,6 +138,3 @@ async fn http1(
 // stands: any other makes it allocate their table for each answer.
 const HEAD_BYTES_MAX: usize = 128 * 1024;
 const HTTP1_BUFFER_BYTES: usize = 128 * 1024;
-// Limit: what TLS holds for a peer that reads slowly. A head and 64 KiB of a body fit, so that they leave in one
-// write.
-const TLS_BUFFER_BYTES: usize = 96 * 1024;
