@@ -29,6 +29,8 @@ enum Arguments {
     Bench(bench::BenchOptions),
     /// Measure Postern beside nginx, `HAProxy`, Envoy and pingora-proxy, all at the same job
     Compare(compare::CompareOptions),
+    /// Relay bytes from TLS to TLS without reading them, as the floor under what a proxy costs
+    Pipe(compare::pipe::PipeOptions),
     /// Run the back end of the stack: it echoes, streams, breaks off, and remembers what it saw
     Echo {
         /// Where to listen
@@ -50,6 +52,10 @@ fn main() -> ExitCode {
                 Err(error) => failure(&format!("link-lb: {error}")),
             }
         }),
+        Arguments::Pipe(options) => match compare::pipe::run(options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failure(&format!("pipe: {}", with_causes(&error))),
+        },
         Arguments::Echo { listen } => block_on(async {
             match Echo::start(Some(listen)).await {
                 Ok(echo) => {

@@ -113,7 +113,7 @@ fn chart(judged: &Judged<'_>, metric: Metric, page: &mut String) {
         .fold(f64::EPSILON, f64::max);
     let peers = values
         .iter()
-        .filter(|(contender, _)| *contender != Contender::Postern);
+        .filter(|(contender, _)| matches!(contender, Contender::Peer(_)));
     let best = peers.map(|(_, value)| *value).min_by(f64::total_cmp);
     let x = |value: f64| LABEL_WIDTH + (value.max(0.0) / most * BAR_WIDTH);
     let rows = u16::try_from(values.len()).unwrap_or(u16::MAX);

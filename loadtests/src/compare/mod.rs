@@ -3,7 +3,7 @@
 //! What counts is the CPU time of the proxy's own process for each request answered: it holds on a noisy
 //! machine, where throughput does not, and it is what a scale set pays for.
 //!
-//! `peer` who is compared, and how each is configured · `install` where the programs come from ·
+//! `peer` who is compared, and how each is configured · `pipe` the floor under all · `install` where the programs come from ·
 //! `ingress` who answers · `case` what is asked · `generator` who asks · `process` what it cost ·
 //! `rig` all of it together, round by round · `results` medians and ratios · `table`, `html` for people.
 //!
@@ -17,6 +17,7 @@ mod ingress;
 mod install;
 mod page_cache;
 mod peer;
+pub mod pipe;
 mod process;
 mod results;
 mod rig;
@@ -51,6 +52,9 @@ pub struct CompareOptions {
         default_value = "nginx,haproxy,envoy,pingora"
     )]
     pub peers: Vec<Peer>,
+    /// Measure a byte pipe between the two TLS connections, too: what reads HTTP and decides can hardly cost less
+    #[arg(long)]
+    pub floor: bool,
     /// In which cases [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub cases: Vec<Case>,
@@ -151,6 +155,7 @@ async fn measure(options: &CompareOptions) -> Result<Results, CompareError> {
     }
     let mut contenders = vec![Contender::Postern];
     contenders.extend(options.peers.iter().copied().map(Contender::Peer));
+    contenders.extend(options.floor.then_some(Contender::Floor));
     contenders.sort();
     contenders.dedup();
     let mut programs = Vec::new();

@@ -188,7 +188,7 @@ fn compare(
     let ours = value(&ours?.1)?;
     let peers = rows
         .iter()
-        .filter(|(contender, ..)| *contender != Contender::Postern);
+        .filter(|(contender, ..)| matches!(contender, Contender::Peer(_)));
     let known = peers.filter_map(|(contender, figures, _)| Some((contender, value(figures)?)));
     let (best, theirs) = known.min_by(|one, other| one.1.total_cmp(&other.1))?;
     Some((best.name(), ours / theirs))

@@ -10,6 +10,7 @@ mod envoy;
 mod haproxy;
 mod nginx;
 mod pingora;
+mod pipe;
 mod postern;
 
 use std::ffi::OsString;
@@ -47,11 +48,13 @@ pub enum Peer {
     PingoraH1,
 }
 
-/// Postern, or one of the others.
+/// Postern, one of the others, or what none can go below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Contender {
     Postern,
     Peer(Peer),
+    /// A byte pipe between the two TLS connections.
+    Floor,
 }
 
 impl Contender {
@@ -66,6 +69,7 @@ impl Contender {
             Self::Peer(Peer::HaproxyH1) => "haproxy-h1",
             Self::Peer(Peer::EnvoyH1) => "envoy-h1",
             Self::Peer(Peer::PingoraH1) => "pingora-h1",
+            Self::Floor => "floor",
         }
     }
 }
@@ -90,6 +94,7 @@ pub(super) async fn install(
         Contender::Peer(Peer::Haproxy | Peer::HaproxyH1) => haproxy::program().await?,
         Contender::Peer(Peer::Envoy | Peer::EnvoyH1) => envoy::program().await?,
         Contender::Peer(Peer::Pingora | Peer::PingoraH1) => pingora::program().await?,
+        Contender::Floor => pipe::program()?,
     };
     Ok(Installed {
         contender,
@@ -143,13 +148,19 @@ impl Proxy {
             Contender::Peer(Peer::EnvoyH1) => envoy::launch(job, false)?,
             Contender::Peer(Peer::Pingora) => pingora::launch(job, true),
             Contender::Peer(Peer::PingoraH1) => pingora::launch(job, false),
+            Contender::Floor => pipe::launch(job),
         };
         let mut command = cores.command(Role::Proxy, &installed.program);
         command.args(&launch.arguments).current_dir(job.folder);
         let name = installed.contender.name();
         let mut child = Child::spawn(name, command, job.folder)?;
         let tls = Tls::trusting(&job.credentials.public_ca)?;
-        let expected = format!("{CLIENT_IP} SUCCESS");
+        // A pipe adds no header that would say who the client is.
+        let client = match installed.contender {
+            Contender::Floor => String::new(),
+            _ => CLIENT_IP.to_string(),
+        };
+        let expected = format!("{client} SUCCESS");
         let works = async || {
             for protocol in Protocol::ALL {
                 match who(&tls, job.listen, protocol).await {
