@@ -1,6 +1,9 @@
-//! Rounds become medians, medians become ratios.
+//! What was measured becomes medians, and ratios to the peers.
+//!
+//! A ratio is the median of the ratios of each turn, in which everybody is measured within seconds: when the machine is
+//! slow for a minute, all are slow in the same turns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -29,7 +32,8 @@ pub(super) struct Results {
 /// One proxy in one case.
 #[derive(Debug, Default)]
 pub(super) struct Measured {
-    rounds: Vec<Figures>,
+    /// One a turn; without figures where it could not be measured.
+    turns: Vec<Figures>,
     broken: Option<String>,
 }
 
@@ -86,8 +90,11 @@ impl Results {
     ) {
         let measured = self.measured.entry((case, contender)).or_default();
         match outcome {
-            Ok(figures) => measured.rounds.push(figures),
-            Err(reason) => measured.broken = Some(reason),
+            Ok(figures) => measured.turns.push(figures),
+            Err(reason) => {
+                measured.turns.push(Figures::new());
+                measured.broken = Some(reason);
+            }
         }
     }
 
@@ -104,7 +111,7 @@ impl Results {
     fn judge(&self, case: Case) -> Judged<'_> {
         let of_case = self.measured.iter().filter(|((key, _), _)| *key == case);
         let rows: Vec<_> = of_case
-            .map(|((_, contender), measured)| (*contender, medians(&measured.rounds), measured))
+            .map(|((_, contender), measured)| (*contender, medians(&measured.turns), measured))
             .collect();
         let mut judged = Judged {
             case,
@@ -147,7 +154,7 @@ impl Results {
         for (contender, medians, measured) in &judged.rows {
             let mut row: Map<String, Value> = rounded(medians);
             let rounds: Vec<Value> = measured
-                .rounds
+                .turns
                 .iter()
                 .map(|figures| rounded(figures).into())
                 .collect();
@@ -176,7 +183,7 @@ impl Results {
     }
 }
 
-/// The best peer and Postern's ratio to it.
+/// The peer that Postern is furthest behind, and the ratio to it.
 fn compare(
     metric: Metric,
     rows: &[(Contender, Figures, &Measured)],
@@ -185,28 +192,32 @@ fn compare(
     let ours = rows
         .iter()
         .find(|(contender, ..)| *contender == Contender::Postern);
-    let ours = value(&ours?.1)?;
+    let ours = &ours?.2.turns;
     let peers = rows
         .iter()
         .filter(|(contender, ..)| matches!(contender, Contender::Peer(_)));
-    let known = peers.filter_map(|(contender, figures, _)| Some((contender, value(figures)?)));
-    let (best, theirs) = known.min_by(|one, other| one.1.total_cmp(&other.1))?;
-    Some((best.name(), ours / theirs))
+    let ratios = peers.filter_map(|(contender, _, measured)| {
+        let turns = ours.iter().zip(&measured.turns);
+        let ratio = |(ours, theirs)| Some(value(ours)? / value(theirs)?);
+        let mut ratios: Vec<f64> = turns.filter_map(ratio).collect();
+        (!ratios.is_empty()).then(|| (contender.name(), median(&mut ratios)))
+    });
+    ratios.max_by(|one, other| one.1.total_cmp(&other.1))
 }
 
-fn medians(rounds: &[Figures]) -> Figures {
-    let Some(first) = rounds.first() else {
-        return Figures::new();
-    };
-    let keys = first.keys().copied();
+fn medians(turns: &[Figures]) -> Figures {
+    let keys: BTreeSet<&str> = turns
+        .iter()
+        .flat_map(|figures| figures.keys().copied())
+        .collect();
     let median_of = |key: &'static str| {
-        let mut values: Vec<f64> = rounds
+        let mut values: Vec<f64> = turns
             .iter()
             .filter_map(|figures| figures.get(key).copied())
             .collect();
         (key, median(&mut values))
     };
-    keys.map(median_of).collect()
+    keys.into_iter().map(median_of).collect()
 }
 
 /// The middle value, or the mean of the two in the middle.
@@ -245,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ratio_is_of_medians_to_the_best_of_the_others() {
+    fn the_ratio_is_the_median_of_each_turn_to_the_best_of_the_others() {
         let mut results = Results::default();
         measured(&mut results, Contender::Postern, &[9.0, 8.0, 100.0]);
         measured(
@@ -261,17 +272,43 @@ mod tests {
         let judged = results.judged();
         assert_eq!(
             (judged[0].ratio, judged[0].best_peer),
-            (Some(0.5), Some("nginx"))
+            (Some(0.45), Some("nginx"))
         );
         assert_eq!(judged[0].met(), Some(true));
         let report = results.json();
         let case = &report["cases"][0];
-        assert_eq!(case["ratio_to_best_peer"], 0.5);
+        assert_eq!(case["ratio_to_best_peer"], 0.45);
         assert_eq!(case["proxies"]["postern"]["cpu_us_per_request"], 9.0);
         assert_eq!(
             case["proxies"]["nginx"]["rounds"].as_array().unwrap().len(),
             3
         );
+    }
+
+    #[test]
+    fn a_slow_minute_of_the_machine_changes_no_ratio() {
+        let mut results = Results::default();
+        measured(&mut results, Contender::Postern, &[8.0, 8.0, 8.0, 16.0]);
+        let peer = Contender::Peer(Peer::Nginx);
+        measured(&mut results, peer, &[10.0, 20.0, 20.0]);
+        results.add(Case::H1Small, peer, Err("once".to_owned()));
+        // Medians of each would be 8 and 20.
+        assert_eq!(results.judged()[0].ratio, Some(0.4));
+        let mut results = Results::default();
+        measured(&mut results, Contender::Postern, &[8.0, 8.0, 16.0, 16.0]);
+        measured(&mut results, peer, &[10.0, 10.0, 20.0, 20.0]);
+        assert_eq!(results.judged()[0].ratio, Some(0.8));
+    }
+
+    #[test]
+    fn a_floor_is_shown_and_no_peer() {
+        let mut results = Results::default();
+        measured(&mut results, Contender::Postern, &[9.0]);
+        measured(&mut results, Contender::Peer(Peer::Nginx), &[18.0]);
+        measured(&mut results, Contender::Floor, &[6.0]);
+        let judged = results.judged();
+        assert_eq!(judged[0].ratio, Some(0.5));
+        assert_eq!(judged[0].rows.len(), 3);
     }
 
     #[test]
