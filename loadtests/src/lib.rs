@@ -10,7 +10,7 @@
 //! * [`proxy_v2`]: the header a Private Link Service puts before each connection.
 //! * [`link_lb`]: a stand-in for the Private Link Service.
 //! * [`up`]: the whole stack, verified and left running.
-//! * [`prove`]: one file for each promise, with the scenario that proves it.
+//! * [`prove`]: one file for each promise, with the scenario that proves it; [`prove::traffic`] runs beside them.
 //! * [`bench`](mod@bench): a load generator that speaks PROXY v2; [`compare`]: Postern beside its peers.
 //! * [`check`]: what a check found.
 

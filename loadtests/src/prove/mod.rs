@@ -7,6 +7,7 @@
 
 mod decisions;
 mod nonces;
+pub mod traffic;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

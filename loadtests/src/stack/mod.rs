@@ -9,7 +9,7 @@
 //! * [`nginx`], [`envoy`]: the AKS ingress that demands our client certificate; [`ingress`]: either of them.
 //! * [`scripted`]: an ingress that a test plays itself; [`wire`]: HTTP/1.1 byte by byte.
 //! * [`postern`]: Postern; [`metrics`]: what a scraper reads there.
-//! * [`client`]: the test client; [`local`]: all of it in one value.
+//! * [`client`]: the test client; [`web_socket`]: what it can become; [`local`]: all of it in one value.
 //! * [`python`]: pinned Python packages, and the scripts that use them.
 //!
 //! Invariant: nothing waits without a deadline, and a failure shows the end of the log of the process that
@@ -30,6 +30,7 @@ pub mod orthanc;
 pub mod postern;
 pub mod python;
 pub mod scripted;
+pub mod web_socket;
 pub mod wire;
 
 use std::io;

@@ -21,3 +21,4 @@ mod routes;
 mod scene;
 mod timeouts;
 mod tls;
+mod traffic;
