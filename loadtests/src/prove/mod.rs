@@ -6,7 +6,9 @@
 //! Invariant: a scenario that could not run is broken, never held.
 
 mod decisions;
+mod fleet;
 mod nonces;
+mod rotation;
 pub mod traffic;
 
 use std::fmt::Write as _;
@@ -21,7 +23,7 @@ use crate::check::{Broken, with_causes};
 use crate::{interrupted, say};
 
 /// Every scenario, in the order of the README's table.
-pub const SCENARIOS: &[Scenario] = &[decisions::SCENARIO, nonces::SCENARIO];
+pub const SCENARIOS: &[Scenario] = &[decisions::SCENARIO, nonces::SCENARIO, rotation::SCENARIO];
 
 // Limit: of what a scenario found broken, so many findings are printed; the rest is counted.
 const FINDINGS_SHOWN: usize = 20;

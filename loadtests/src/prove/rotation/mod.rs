@@ -1,0 +1,219 @@
+//! Every credential is replaced again and again while customers work, and none of them notices.
+//!
+//! Two Posterns read the same stores. Of each kind (certificate for clients, identity towards the ingress, trust,
+//! ticket keys) there is something new every so often; each time it has to be seen in use at both, from outside.
+
+mod sign;
+mod source;
+
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::fleet::Fleet;
+use super::traffic::{Kind as Traffic, Sort, Tally, UPLOAD_TIME};
+use super::{Proof, Run, Running, Scenario};
+use crate::check::{Broken, expect};
+use crate::stack::Deadline;
+use crate::stack::accounts::{CERTIFICATE_NAME, INGRESS_NAME};
+use crate::stack::client::{Protocol, Tls};
+use crate::stack::credentials::{Credentials, Stores};
+use sign::Sign;
+use source::{Kind, Source};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "rotation",
+    promise: "Certificates, trust and ticket keys rotate under load without one failed request or cut connection.",
+    run: |run| -> Running { Box::pin(prove(run)) },
+};
+
+/// How long, and how many of each kind.
+struct Length {
+    time: Duration,
+    rotations: u32,
+}
+
+const FULL: Length = Length {
+    time: Duration::from_mins(5),
+    rotations: 200,
+};
+const QUICK: Length = Length {
+    time: Duration::from_secs(10),
+    rotations: 5,
+};
+
+// Limit: how long something new may take to be in use everywhere, on busy cores.
+const SEEN_TIMEOUT: Duration = Duration::from_secs(15);
+
+// Limit: a connection to the ingress of a former generation ends with what it carries; then it is swept each second.
+const PREVIOUS_TIMEOUT: Duration = UPLOAD_TIME.saturating_add(Duration::from_secs(10));
+
+// Limit: memory grows while each worker sees each kind of traffic for the first time, and with nothing else: so much
+// between a tenth of the time and its end is flat.
+const GROWTH_BYTES_MAX: f64 = 16.0 * 1024.0 * 1024.0;
+
+const POSTERNS: usize = 2;
+/// One over each protocol to each process: what they hold of a former generation they may keep.
+const WEB_SOCKETS: usize = Protocol::ALL.len() * POSTERNS;
+
+async fn prove(run: Run) -> Result<Proof, Broken> {
+    let length = if run.quick { QUICK } else { FULL };
+    let place = run.folder.join("certs");
+    let mut credentials = Credentials::create(&place, &[CERTIFICATE_NAME], INGRESS_NAME)?;
+    let stores = Stores::create(&place.join("stores"), &mut credentials)?;
+    let source = Source::new(&credentials, &stores);
+    for kind in Kind::ALL {
+        source.rotate(kind)?;
+    }
+    let tickets = place.join("stores/tickets").display().to_string();
+    let variables = [("POSTERN_TLS__TICKET_KEYS", tickets.as_str())];
+    let fleet = Fleet::start(&run.folder, &credentials, POSTERNS, &variables).await?;
+    let tls = Tls::trusting(&credentials.public_ca)?;
+    let stage = Stage { fleet, source, tls };
+
+    let mut proof = Proof::default();
+    let traffic = stage.fleet.traffic(stage.tls.clone());
+    let (memory, latencies) =
+        tokio::join!(stage.memory(length.time / 10), stage.rotate_all(&length));
+    for (kind, outcome) in Kind::ALL.into_iter().zip(latencies) {
+        let claim = format!("{} rotations of {}", length.rotations, kind.label());
+        proof.row(&claim, outcome.map(|latency| latency.tell()));
+    }
+    let grown = stage.resident().await? - memory?;
+    proof.row("memory is flat", is_flat(grown));
+    proof.row(
+        "connections to the ingress of former generations end",
+        stage
+            .fleet
+            .previous_have_ended(WEB_SOCKETS, PREVIOUS_TIMEOUT)
+            .await,
+    );
+    let tally = traffic.stop().await;
+    proof.row(
+        "and those of the WebSockets, with them",
+        stage.fleet.previous_have_ended(0, PREVIOUS_TIMEOUT).await,
+    );
+    proof.row("sessions resume on the other process", resumed(&tally));
+    proof.figure("rotations", length.rotations * 4);
+    proof.figure("grown_kilobytes", (grown / 1024.0).round());
+    let farewells = tally.farewells();
+    proof.row(
+        "no client is sent away",
+        expect(farewells == 0, || farewells.to_string()).map(|()| "0".to_owned()),
+    );
+    tally.tell(&mut proof);
+    Ok(proof)
+}
+
+/// What a rotation is seen on.
+struct Stage<'a> {
+    fleet: Fleet,
+    source: Source<'a>,
+    tls: Tls,
+}
+
+/// How long it took from a publication until it was in use everywhere.
+#[derive(Default)]
+struct Latency {
+    count: u32,
+    sum: Duration,
+    longest: Duration,
+}
+
+impl Latency {
+    fn add(&mut self, took: Duration) {
+        self.count += 1;
+        self.sum += took;
+        self.longest = self.longest.max(took);
+    }
+
+    fn tell(&self) -> String {
+        let mean = (self.sum / self.count.max(1)).as_secs_f64();
+        let longest = self.longest.as_secs_f64();
+        format!("each in use after {mean:.2} s, {longest:.2} s at most")
+    }
+}
+
+impl Stage<'_> {
+    /// Rotates every kind at the same time.
+    async fn rotate_all(&self, length: &Length) -> [Result<Latency, Broken>; 4] {
+        let [server, client, trust, tickets] = Kind::ALL;
+        let outcomes = tokio::join!(
+            self.rotate(server, length),
+            self.rotate(client, length),
+            self.rotate(trust, length),
+            self.rotate(tickets, length),
+        );
+        outcomes.into()
+    }
+
+    /// One rotation after the other, evenly over the time; each is seen in use before the next.
+    async fn rotate(&self, kind: Kind, length: &Length) -> Result<Latency, Broken> {
+        let mut turns = interval(length.time / length.rotations);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let mut latency = Latency::default();
+        for number in 1..=length.rotations {
+            turns.tick().await;
+            let published = Instant::now();
+            let sign = self.source.rotate(kind)?;
+            self.seen_everywhere(&sign, number).await?;
+            latency.add(published.elapsed());
+        }
+        Ok(latency)
+    }
+
+    async fn seen_everywhere(&self, sign: &Sign, number: u32) -> Result<(), Broken> {
+        for postern in &self.fleet.posterns {
+            let shown = async || match sign.is_shown_by(postern, &self.tls).await {
+                Ok(true) => Some(Ok(())),
+                Ok(false) => None,
+                Err(error) => Some(Err(error)),
+            };
+            let shown = Deadline::after(SEEN_TIMEOUT).poll(shown).await;
+            shown.unwrap_or_else(|| {
+                let data = postern.data();
+                let text =
+                    format!("number {number} is not in use at {data} after {SEEN_TIMEOUT:?}");
+                Err(Broken::Unexpected(text))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The memory of all Posterns, in bytes.
+    async fn resident(&self) -> Result<f64, Broken> {
+        Ok(self.fleet.sum("process_resident_memory_bytes", &[]).await?)
+    }
+
+    /// The same, after a while.
+    async fn memory(&self, after: Duration) -> Result<f64, Broken> {
+        tokio::time::sleep(after).await;
+        self.resident().await
+    }
+}
+
+fn is_flat(grown: f64) -> Result<String, Broken> {
+    #[expect(clippy::cast_precision_loss, reason = "two")]
+    let bound = GROWTH_BYTES_MAX * POSTERNS as f64;
+    let text = format!("{:.1} MiB more in all", grown / 1024.0 / 1024.0);
+    expect(grown <= bound, || text.clone())?;
+    Ok(text)
+}
+
+/// Each connection went to the other process than the one before, and only the first had no ticket.
+fn resumed(tally: &Tally) -> Result<String, Broken> {
+    let mut all = 0;
+    for protocol in Protocol::ALL {
+        let kind = Traffic {
+            sort: Sort::Resumptions,
+            protocol,
+        };
+        let count = tally.of(kind);
+        let text = format!("{} of {} {kind}", count.resumed, count.done);
+        expect(count.resumed > 0 && count.resumed + 1 >= count.done, || {
+            text
+        })?;
+        all += count.resumed;
+    }
+    Ok(format!("{all}"))
+}

@@ -1,0 +1,84 @@
+//! What shows from outside that something new is in use.
+
+use std::io;
+
+use rustls::ClientConnection;
+use rustls::client::Resumption;
+use rustls::pki_types::{CertificateDer, ServerName};
+
+use crate::check::Broken;
+use crate::prove::fleet::certificates;
+use crate::proxy_v2::Header;
+use crate::stack::accounts::{HOST_A, LINK_A};
+use crate::stack::client::{Connection, Protocol, Tls, open};
+use crate::stack::postern::Postern;
+
+/// What shows that a rotation is in use.
+#[derive(Debug)]
+pub(super) enum Sign {
+    /// A client is shown this certificate.
+    Server(CertificateDer<'static>),
+    /// The ingress is shown a certificate with this serial number, in lower-case hex without leading zeros.
+    Client(String),
+    /// A certificate with this SHA-256 fingerprint is a trust anchor.
+    Trust(String),
+    /// A client's next ticket begins with this name of a key.
+    Tickets([u8; 16]),
+}
+
+impl Sign {
+    /// Whether a Postern shows it now, to a client of `tls`.
+    pub(super) async fn is_shown_by(&self, postern: &Postern, tls: &Tls) -> Result<bool, Broken> {
+        match self {
+            Self::Server(expected) => Ok(leaf(postern, tls).await?.as_ref() == Some(expected)),
+            Self::Client(serial) => {
+                let answer = connect(postern, tls).await?.get("/identity").await?.json();
+                let shown = answer["serial"].as_str().unwrap_or_default().to_lowercase();
+                Ok(answer["verify"] == "SUCCESS" && shown.trim_start_matches('0') == serial)
+            }
+            Self::Trust(fingerprint) => {
+                let listed = certificates(postern).await?;
+                let mut rows = listed["certificates"].as_array().into_iter().flatten();
+                Ok(rows.any(|row| row["role"] == "anchor" && row["fingerprint"] == **fingerprint))
+            }
+            Self::Tickets(name) => {
+                let tls = tls.resuming(Resumption::in_memory_sessions(SESSIONS_MAX));
+                let answer = connect(postern, &tls).await?.get("/nonce/ticket").await?;
+                let first = first_flight(&tls)?;
+                // The ticket came with the answer, and begins with the name of its key.
+                let is_named = first.windows(name.len()).any(|window| window == name);
+                Ok(answer.status == http::StatusCode::OK && is_named)
+            }
+        }
+    }
+}
+
+async fn connect(postern: &Postern, tls: &Tls) -> Result<Connection, Broken> {
+    let header = Header::link(LINK_A);
+    let connection = tls.connect(postern.data(), &header, HOST_A, Protocol::Http1);
+    Ok(connection.await?)
+}
+
+async fn leaf(postern: &Postern, tls: &Tls) -> Result<Option<CertificateDer<'static>>, Broken> {
+    let tls = tls.resuming(Resumption::disabled());
+    let stream = open(postern.data(), None, &Header::link(LINK_A)).await?;
+    let stream = tls.handshake(stream, Some(HOST_A), Protocol::Http1).await?;
+    let chain = stream.get_ref().1.peer_certificates();
+    Ok(chain
+        .and_then(|chain| chain.first())
+        .map(|leaf| leaf.clone().into_owned()))
+}
+
+/// The bytes with which a client of `tls` would begin its next handshake: the ticket is in there as it came.
+fn first_flight(tls: &Tls) -> Result<Vec<u8>, Broken> {
+    let invalid = |error| Broken::Socket(io::Error::other(error));
+    let name =
+        ServerName::try_from(HOST_A).map_err(|error| Broken::Socket(io::Error::other(error)))?;
+    let mut client = ClientConnection::new(tls.config().into(), name).map_err(invalid)?;
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes)?;
+    Ok(bytes)
+}
+
+// Limit: sessions of a client that makes one handshake.
+const SESSIONS_MAX: usize = 8;
