@@ -3,7 +3,6 @@
 //! Two Posterns read the same stores. Of each kind (certificate for clients, identity towards the ingress, trust,
 //! ticket keys) there is something new every so often; each time it has to be seen in use at both, from outside.
 
-mod sign;
 mod source;
 
 use std::time::Duration;
@@ -14,11 +13,9 @@ use super::fleet::Fleet;
 use super::traffic::{Kind as Traffic, Sort, Tally, UPLOAD_TIME};
 use super::{Proof, Run, Running, Scenario};
 use crate::check::{Broken, expect};
-use crate::stack::Deadline;
 use crate::stack::accounts::{CERTIFICATE_NAME, INGRESS_NAME};
 use crate::stack::client::{Protocol, Tls};
 use crate::stack::credentials::{Credentials, Stores};
-use sign::Sign;
 use source::{Kind, Source};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -41,9 +38,6 @@ const QUICK: Length = Length {
     time: Duration::from_secs(10),
     rotations: 5,
 };
-
-// Limit: how long something new may take to be in use everywhere, on busy cores.
-const SEEN_TIMEOUT: Duration = Duration::from_secs(15);
 
 // Limit: a connection to the ingress of a former generation ends with what it carries; then it is swept each second.
 const PREVIOUS_TIMEOUT: Duration = UPLOAD_TIME.saturating_add(Duration::from_secs(10));
@@ -152,32 +146,14 @@ impl Stage<'_> {
         let mut turns = interval(length.time / length.rotations);
         turns.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut latency = Latency::default();
-        for number in 1..=length.rotations {
+        for _ in 0..length.rotations {
             turns.tick().await;
             let published = Instant::now();
             let sign = self.source.rotate(kind)?;
-            self.seen_everywhere(&sign, number).await?;
+            sign.shown_by_all(&self.fleet, &self.tls).await?;
             latency.add(published.elapsed());
         }
         Ok(latency)
-    }
-
-    async fn seen_everywhere(&self, sign: &Sign, number: u32) -> Result<(), Broken> {
-        for postern in &self.fleet.posterns {
-            let shown = async || match sign.is_shown_by(postern, &self.tls).await {
-                Ok(true) => Some(Ok(())),
-                Ok(false) => None,
-                Err(error) => Some(Err(error)),
-            };
-            let shown = Deadline::after(SEEN_TIMEOUT).poll(shown).await;
-            shown.unwrap_or_else(|| {
-                let data = postern.data();
-                let text =
-                    format!("number {number} is not in use at {data} after {SEEN_TIMEOUT:?}");
-                Err(Broken::Unexpected(text))
-            })?;
-        }
-        Ok(())
     }
 
     /// The memory of all Posterns, in bytes.

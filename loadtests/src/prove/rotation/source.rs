@@ -9,8 +9,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use uuid::Uuid;
 
-use super::sign::Sign;
 use crate::check::{Broken, with_causes};
+use crate::prove::sign::Sign;
 use crate::stack::StackError;
 use crate::stack::accounts::CERTIFICATE_NAME;
 use crate::stack::credentials::{CLIENT_NAME, Credentials, Stores};

@@ -1,19 +1,21 @@
 //! What shows from outside that something new is in use.
 
 use std::io;
+use std::time::Duration;
 
 use rustls::ClientConnection;
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
 
 use crate::check::Broken;
-use crate::prove::fleet::certificates;
+use crate::prove::fleet::{Fleet, certificates};
 use crate::proxy_v2::Header;
+use crate::stack::Deadline;
 use crate::stack::accounts::{HOST_A, LINK_A};
 use crate::stack::client::{Connection, Protocol, Tls, open};
 use crate::stack::postern::Postern;
 
-/// What shows that a rotation is in use.
+/// What shows that something new is in use.
 #[derive(Debug)]
 pub(super) enum Sign {
     /// A client is shown this certificate.
@@ -22,13 +24,34 @@ pub(super) enum Sign {
     Client(String),
     /// A certificate with this SHA-256 fingerprint is a trust anchor.
     Trust(String),
+    /// And this one is not.
+    NoTrust(String),
     /// A client's next ticket begins with this name of a key.
     Tickets([u8; 16]),
 }
 
 impl Sign {
+    /// Waits until every Postern shows it, to a client of `tls`.
+    pub(super) async fn shown_by_all(&self, fleet: &Fleet, tls: &Tls) -> Result<(), Broken> {
+        for postern in &fleet.posterns {
+            let shown = async || match self.is_shown_by(postern, tls).await {
+                Ok(true) => Some(Ok(())),
+                Ok(false) => None,
+                Err(error) => Some(Err(error)),
+            };
+            let shown = Deadline::after(SHOWN_TIMEOUT).poll(shown).await;
+            shown.unwrap_or_else(|| {
+                let data = postern.data();
+                Err(Broken::Unexpected(format!(
+                    "after {SHOWN_TIMEOUT:?}, {data} does not show {self:?}"
+                )))
+            })?;
+        }
+        Ok(())
+    }
+
     /// Whether a Postern shows it now, to a client of `tls`.
-    pub(super) async fn is_shown_by(&self, postern: &Postern, tls: &Tls) -> Result<bool, Broken> {
+    async fn is_shown_by(&self, postern: &Postern, tls: &Tls) -> Result<bool, Broken> {
         match self {
             Self::Server(expected) => Ok(leaf(postern, tls).await?.as_ref() == Some(expected)),
             Self::Client(serial) => {
@@ -36,11 +59,8 @@ impl Sign {
                 let shown = answer["serial"].as_str().unwrap_or_default().to_lowercase();
                 Ok(answer["verify"] == "SUCCESS" && shown.trim_start_matches('0') == serial)
             }
-            Self::Trust(fingerprint) => {
-                let listed = certificates(postern).await?;
-                let mut rows = listed["certificates"].as_array().into_iter().flatten();
-                Ok(rows.any(|row| row["role"] == "anchor" && row["fingerprint"] == **fingerprint))
-            }
+            Self::Trust(fingerprint) => is_anchor(postern, fingerprint).await,
+            Self::NoTrust(fingerprint) => Ok(!is_anchor(postern, fingerprint).await?),
             Self::Tickets(name) => {
                 let tls = tls.resuming(Resumption::in_memory_sessions(SESSIONS_MAX));
                 let answer = connect(postern, &tls).await?.get("/nonce/ticket").await?;
@@ -51,6 +71,12 @@ impl Sign {
             }
         }
     }
+}
+
+async fn is_anchor(postern: &Postern, fingerprint: &str) -> Result<bool, Broken> {
+    let listed = certificates(postern).await?;
+    let mut rows = listed["certificates"].as_array().into_iter().flatten();
+    Ok(rows.any(|row| row["role"] == "anchor" && row["fingerprint"] == fingerprint))
 }
 
 async fn connect(postern: &Postern, tls: &Tls) -> Result<Connection, Broken> {
@@ -79,6 +105,9 @@ fn first_flight(tls: &Tls) -> Result<Vec<u8>, Broken> {
     client.write_tls(&mut bytes)?;
     Ok(bytes)
 }
+
+// Limit: how long something new may take to be in use everywhere, on busy cores.
+const SHOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
 // Limit: sessions of a client that makes one handshake.
 const SESSIONS_MAX: usize = 8;
