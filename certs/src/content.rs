@@ -25,6 +25,9 @@ pub trait Content {
     /// The files it is made of, none of them empty.
     fn files(&self) -> Vec<ContentFile>;
 
+    /// The last second at which all of it is of use, Unix time; of anchors and ticket keys, any of it.
+    fn usable_until(&self) -> i64;
+
     /// When proving the same files again gives something else, Unix seconds.
     fn changes_at(&self) -> Option<i64>;
 }
@@ -40,11 +43,13 @@ pub struct About {
     pub not_before: i64,
     /// Last second at which it is of use, Unix time.
     pub not_after: i64,
+    /// Serial number of the leaf, or of the first anchor.
+    pub serial: Option<String>,
     /// Whether one that begins and ends earlier is older, and not to be published by mistake.
     pub has_age: bool,
 }
 
-/// How parts are proven: [`Expectations`] make them a [`Bundle`], [`Unexpired`](crate::Unexpired) makes them
+/// How parts are proven: [`Expectations`] make them a [`Bundle`], [`TicketExpectations`](crate::TicketExpectations) makes them
 /// [`TicketKeys`](crate::TicketKeys).
 pub trait Proof {
     /// What they are then.
@@ -62,6 +67,7 @@ impl Content for Bundle {
             subject: facts.subject.clone(),
             not_before: facts.not_before,
             not_after: facts.not_after,
+            serial: Some(facts.serial.clone()),
             has_age: self.purpose() != Purpose::Trust,
         }
     }
@@ -78,6 +84,10 @@ impl Content for Bundle {
         ];
         files.retain(|(_, content)| !content.is_empty());
         files
+    }
+
+    fn usable_until(&self) -> i64 {
+        self.usable_until()
     }
 
     fn changes_at(&self) -> Option<i64> {

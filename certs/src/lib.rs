@@ -56,6 +56,6 @@ pub use manifest::Manifest;
 pub use parts::Parts;
 pub use rustls_pki_types::UnixTime;
 pub use store::{Generation, PublishError, Store};
-pub use tickets::{TicketKey, TicketKeyError, TicketKeys, Unexpired};
+pub use tickets::{TicketExpectations, TicketKey, TicketKeyError, TicketKeys};
 pub use unproven::{Piece, Unproven};
 pub use watch::{Change, Refused, Watch};

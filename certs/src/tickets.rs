@@ -7,11 +7,19 @@
 //! SECRET NOT-BEFORE NOT-AFTER      64 hex digits, and two Unix times in seconds
 //! ```
 //!
-//! Invariant: a secret leaves this module in the text form and as keys derived from it, in buffers that are wiped, and
-//! in no other way.
+//! A ticket is the key's name (16 bytes), a nonce (12), and what was encrypted with its tag (16).
+//!
+//! Tickets are encrypted by AES-256-GCM-SIV (RFC 8452), since all instances of a fleet encrypt under one key with random
+//! nonces of 96 bits. Plain GCM allows 2^32 of those (NIST SP 800-38D section 8.3), which a hundred instances with a
+//! thousand handshakes a second use up in half a day, and gives its authentication key away when one is used twice; a
+//! nonce that GCM-SIV uses twice tells only whether the two tickets are the same.
+//!
+//! Invariant: a secret leaves this module in the text form, in a buffer that is wiped, and in no other way.
 
 use std::fmt;
+use std::sync::Arc;
 
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hmac;
 use rustls_pki_types::UnixTime;
 use zeroize::Zeroizing;
@@ -25,9 +33,11 @@ use crate::unproven::{Unproven, seconds};
 
 /// The key of one period: it encrypts tickets from its first second until a newer key begins, and decrypts them until
 /// its last.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct TicketKey {
     secret: Zeroizing<[u8; SECRET_BYTES]>,
+    name: [u8; NAME_BYTES],
+    cipher: Arc<RandomizedNonceKey>,
     not_before: i64,
     not_after: i64,
 }
@@ -58,6 +68,9 @@ pub enum TicketKeyError {
     /// The text does not begin as it must.
     #[error("the text does not begin with `{HEADING}`: was it written by a newer version?")]
     Heading,
+    /// The cryptographic library refuses it.
+    #[error("the cryptographic library makes no cipher of a ticket key")]
+    Cipher,
     /// A line is no key.
     #[error("line {0} is no ticket key: expected 64 hex digits and two Unix times")]
     Line(usize),
@@ -75,33 +88,48 @@ impl TicketKey {
                 not_after,
             });
         }
-        let mut key = Self {
-            secret: Zeroizing::default(),
+        let mut own = Zeroizing::<[u8; SECRET_BYTES]>::default();
+        own.copy_from_slice(secret);
+        let mut name = [0; NAME_BYTES];
+        name.copy_from_slice(&derive(&own, b"postern ticket key: name")[..NAME_BYTES]);
+        let cipher = derive(&own, b"postern ticket key: encryption");
+        let cipher = RandomizedNonceKey::new(&AES_256_GCM_SIV, &*cipher)
+            .map_err(|_| TicketKeyError::Cipher)?;
+        Ok(Self {
+            secret: own,
+            name,
+            cipher: Arc::new(cipher),
             not_before,
             not_after,
-        };
-        key.secret.copy_from_slice(secret);
-        Ok(key)
+        })
     }
 
     /// What tickets call it: derived from the secret, which it does not betray.
-    pub fn name(&self) -> [u8; 16] {
-        let mut name = [0; 16];
-        name.copy_from_slice(&self.derive(b"postern ticket key: name").as_ref()[..16]);
-        name
+    pub const fn name(&self) -> [u8; NAME_BYTES] {
+        self.name
     }
 
-    /// The key to encrypt with, 32 bytes: derived, so that it is used for one thing only.
-    pub fn encryption_key(&self) -> Zeroizing<[u8; 32]> {
-        let mut key = Zeroizing::<[u8; 32]>::default();
-        key.copy_from_slice(self.derive(b"postern ticket key: encryption").as_ref());
-        key
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        // Sized beforehand, so that the buffer does not move and leave a copy of what is encrypted in it.
+        let mut sealed = Vec::with_capacity(plain.len() + AES_256_GCM_SIV.tag_len());
+        sealed.extend_from_slice(plain);
+        let name = Aad::from(self.name);
+        let nonce = self.cipher.seal_in_place_append_tag(name, &mut sealed);
+        let nonce = nonce.ok()?;
+        Some([self.name.as_slice(), nonce.as_ref(), &sealed].concat())
     }
 
-    /// HMAC-SHA-256 is a pseudorandom function of its key: what comes of one word tells nothing of another's, nor of
-    /// the secret.
-    fn derive(&self, word: &[u8]) -> hmac::Tag {
-        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &*self.secret), word)
+    /// `ticket` without the key's name.
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, sealed) = ticket.split_at_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut plain = sealed.to_vec();
+        let opened = self
+            .cipher
+            .open_in_place(nonce, Aad::from(self.name), &mut plain);
+        let bytes = opened.ok()?.len();
+        plain.truncate(bytes);
+        Some(plain)
     }
 
     /// First second at which it may encrypt, Unix time.
@@ -145,6 +173,16 @@ impl fmt::Debug for TicketKey {
     }
 }
 
+impl PartialEq for TicketKey {
+    /// Without a look at the secret, of which the name is a digest.
+    fn eq(&self, other: &Self) -> bool {
+        (self.name, self.not_before, self.not_after)
+            == (other.name, other.not_before, other.not_after)
+    }
+}
+
+impl Eq for TicketKey {}
+
 /// The ticket keys of a fleet.
 ///
 /// Invariant: from 1 to [`TicketKeys::MAX`] of them, the one that begins last first, no two the same.
@@ -175,15 +213,30 @@ impl TicketKeys {
         Ok(Self(keys))
     }
 
-    /// The keys of `parts` that have not ended at `now`, or why there are none.
+    /// The keys of `parts` that have not ended at `now`. At least one must have begun, for the present to have a key
+    /// to encrypt with.
     pub fn prove(parts: &Parts, now: UnixTime) -> Result<Self, Unproven> {
         let Self(mut keys) = Self::parse(&parts.tickets)?;
         let now = seconds(now);
-        let (not_before, not_after) = window(&keys);
+        let ended = window(&keys);
         keys.retain(|key| now <= key.not_after);
+        let (not_before, not_after) = if keys.is_empty() {
+            ended
+        } else {
+            window(&keys)
+        };
+        let certificate = "each of the ticket keys".to_owned();
         if keys.is_empty() {
             return Err(Unproven::Expired {
-                certificate: "the last ticket key".to_owned(),
+                certificate,
+                not_before,
+                not_after,
+                now,
+            });
+        }
+        if now < not_before {
+            return Err(Unproven::NotYetValid {
+                certificate,
                 not_before,
                 not_after,
                 now,
@@ -197,6 +250,18 @@ impl TicketKeys {
     pub fn encrypting(&self, now: i64) -> Option<&TicketKey> {
         let is_open = |key: &&TicketKey| key.not_before <= now && now <= key.not_after;
         self.0.iter().find(is_open)
+    }
+
+    /// A ticket that holds `plain`, encrypted at `now` (Unix seconds). `None` while no key may encrypt.
+    pub fn encrypt(&self, plain: &[u8], now: i64) -> Option<Vec<u8>> {
+        self.encrypting(now)?.encrypt(plain)
+    }
+
+    /// What is in `ticket`, if one of the keys encrypted it and has not ended at `now` (Unix seconds).
+    pub fn decrypt(&self, ticket: &[u8], now: i64) -> Option<Vec<u8>> {
+        let (name, rest) = ticket.split_at_checked(NAME_BYTES)?;
+        let is_named = |key: &&TicketKey| key.name == name && now <= key.not_after;
+        self.0.iter().find(is_named)?.decrypt(rest)
     }
 
     /// All of them, the one that begins last first.
@@ -254,6 +319,7 @@ impl Content for TicketKeys {
             subject: format!("{} ticket keys", self.0.len()),
             not_before,
             not_after,
+            serial: None,
             // A key that got known is taken out, and what remains is no older set.
             has_age: false,
         }
@@ -274,17 +340,21 @@ impl Content for TicketKeys {
         vec![(TICKETS_FILE, self.text())]
     }
 
+    fn usable_until(&self) -> i64 {
+        window(&self.0).1
+    }
+
     fn changes_at(&self) -> Option<i64> {
         let ends = self.0.iter().map(|key| key.not_after);
         ends.min().map(|end| end.saturating_add(1))
     }
 }
 
-/// What ticket keys are held against: at least one of them has not ended.
+/// What ticket keys are held against: at least one of them has begun and not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unexpired;
+pub struct TicketExpectations;
 
-impl Proof for Unexpired {
+impl Proof for TicketExpectations {
     type Content = TicketKeys;
 
     fn prove(&self, parts: Parts, now: UnixTime) -> Result<TicketKeys, Unproven> {
@@ -292,7 +362,17 @@ impl Proof for Unexpired {
     }
 }
 
+/// HMAC-SHA-256 is a pseudorandom function of its key: what comes of one word tells nothing of another's, nor of the
+/// secret.
+fn derive(secret: &[u8; SECRET_BYTES], word: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut derived = Zeroizing::<[u8; 32]>::default();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    derived.copy_from_slice(hmac::sign(&key, word).as_ref());
+    derived
+}
+
 const SECRET_BYTES: usize = 32;
+const NAME_BYTES: usize = 16;
 const HEADING: &str = "postern-ticket-keys 1";
 // Limit: the heading and a line for each of 64 keys: 64 digits, two spaces, two numbers of at most 20 characters.
 pub(crate) const TICKETS_BYTES_MAX: usize = 32 + TicketKeys::MAX * 108;

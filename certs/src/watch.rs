@@ -16,7 +16,7 @@ use crate::location::{Identity, Location, ReadError};
 use crate::unproven::{Unproven, seconds};
 
 /// A location, how what is there is proven, and the last that was: a [`Bundle`] by [`Expectations`], or
-/// [`TicketKeys`](crate::TicketKeys) by [`Unexpired`](crate::Unexpired).
+/// [`TicketKeys`](crate::TicketKeys) by [`TicketExpectations`](crate::TicketExpectations).
 #[derive(Debug)]
 pub struct Watch<P: Proof = Expectations> {
     location: Location,

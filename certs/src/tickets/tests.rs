@@ -139,9 +139,7 @@ fn the_latest_key_that_has_begun_encrypts_until_it_ends() {
 fn a_name_tells_keys_apart_and_betrays_no_secret() {
     let (one, other) = (key(1, 0, 1), key(2, 0, 1));
     assert_ne!(one.name(), other.name());
-    assert_ne!(one.encryption_key(), other.encryption_key());
     assert_eq!(one.name(), key(1, 5, 6).name());
-    assert_ne!(one.name()[..], one.encryption_key()[..16]);
     let shown = format!("{:?} {:?}", keys(&[one]), parts(b"postern-ticket-keys 1"));
     assert!(
         !shown.contains("0101") && !shown.contains("[1, 1"),
@@ -153,7 +151,7 @@ fn a_name_tells_keys_apart_and_betrays_no_secret() {
 fn keys_are_published_and_watched_like_bundles() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(dir.path().join("tickets")).unwrap();
-    let mut watch = Watch::new(store.location(), Unexpired);
+    let mut watch = Watch::new(store.location(), TicketExpectations);
     assert!(matches!(watch.check(at(5)), Change::Refused(why) if why.label() == "absent"));
     let first = keys(&[key(1, 0, 20)]);
     assert_eq!(store.publish(&first, "tickets/1").unwrap().get(), 1);
@@ -193,10 +191,57 @@ fn keys_are_published_and_watched_like_bundles() {
 fn keys_may_lie_in_a_plain_file_and_a_certificate_is_none() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("keys");
-    let mut watch = Watch::new(Location::new(&path), Unexpired);
+    let mut watch = Watch::new(Location::new(&path), TicketExpectations);
     fs::write(&path, &*keys(&[key(1, 0, 20)]).text()).unwrap();
     assert!(matches!(watch.check(at(5)), Change::Proven(_)));
     assert_eq!(watch.label(), None);
     fs::write(&path, "-----BEGIN CERTIFICATE-----\n").unwrap();
     assert!(matches!(watch.check(at(6)), Change::Refused(why) if why.label() == "no_ticket_keys"));
+}
+
+#[test]
+fn a_ticket_is_opened_by_its_own_key_until_that_ends() {
+    let keys = keys(&[key(1, 0, 20), key(2, 10, 30)]);
+    let ticket = keys.encrypt(b"session", 5).unwrap();
+    assert_eq!(ticket.len(), NAME_BYTES + NONCE_LEN + 7 + 16);
+    for now in [0, 15, 20] {
+        assert_eq!(keys.decrypt(&ticket, now).unwrap(), b"session");
+    }
+    assert_eq!(keys.decrypt(&ticket, 21), None);
+    let later = keys.encrypt(b"session", 10).unwrap();
+    assert_eq!(keys.decrypt(&later, 30).unwrap(), b"session");
+    assert_ne!(ticket[..NAME_BYTES], later[..NAME_BYTES]);
+    assert_eq!(keys.encrypt(b"session", 31), None);
+}
+
+#[test]
+fn a_ticket_that_was_changed_or_cut_off_is_none() {
+    let keys = keys(&[key(1, 0, 20), key(2, 10, 30)]);
+    let ticket = keys.encrypt(b"session", 5).unwrap();
+    for at in 0..ticket.len() {
+        let mut changed = ticket.clone();
+        changed[at] ^= 1;
+        assert_eq!(keys.decrypt(&changed, 5), None, "{at}");
+        assert_eq!(keys.decrypt(&ticket[..at], 5), None, "{at}");
+    }
+    // Another key's name does not make it that key's.
+    let other = keys.encrypt(b"session", 10).unwrap();
+    let mixed = [&other[..NAME_BYTES], &ticket[NAME_BYTES..]].concat();
+    assert_eq!(keys.decrypt(&mixed, 5), None);
+    assert_eq!(keys.decrypt(&[], 5), None);
+}
+
+#[test]
+fn keys_that_are_all_to_come_are_taken_when_the_first_begins() {
+    let text = keys(&[key(1, 20, 40), key(2, 30, 50)]).text();
+    let early = TicketKeys::prove(&parts(&text), at(10)).unwrap_err();
+    assert_eq!(early.label(), "not_yet_valid");
+    assert!(early.may_be_over(at(20)) && !early.may_be_over(at(19)));
+    assert_eq!(
+        TicketKeys::prove(&parts(&text), at(20))
+            .unwrap()
+            .all()
+            .len(),
+        2
+    );
 }
