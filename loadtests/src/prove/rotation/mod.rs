@@ -56,8 +56,9 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
     let mut credentials = Credentials::create(&place, &[CERTIFICATE_NAME], INGRESS_NAME)?;
     let stores = Stores::create(&place.join("stores"), &mut credentials)?;
     let source = Source::new(&credentials, &stores);
+    let mut first = Vec::new();
     for kind in Kind::ALL {
-        source.rotate(kind)?;
+        first.push(source.rotate(kind)?);
     }
     let tickets = place.join("stores/tickets").display().to_string();
     let variables = [("POSTERN_TLS__TICKET_KEYS", tickets.as_str())];
@@ -65,6 +66,10 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
     let tls = Tls::trusting(&credentials.public_ca)?;
     let stage = Stage { fleet, source, tls };
 
+    // Until the first ticket key begins, each process uses one of its own.
+    for sign in first {
+        sign.shown_by_all(&stage.fleet, &stage.tls).await?;
+    }
     let mut proof = Proof::default();
     let traffic = stage.fleet.traffic(stage.tls.clone());
     let (memory, latencies) =
