@@ -16,6 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::fleet::Fleet;
 use super::sign::Sign;
+use super::traffic::UPLOAD_TIME;
 use super::{Proof, Run, Running, Scenario};
 use crate::check::{Broken, with_causes};
 use crate::proxy_v2::Header;
@@ -32,6 +33,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 // Limit: how long the ingress may take to start its new workers.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+// Limit: between two steps, longer than an upload.
+const PAUSE: Duration = Duration::from_secs(10);
+const PAUSE_QUICK: Duration = UPLOAD_TIME;
 
 const POSTERNS: usize = 2;
 
@@ -53,34 +58,39 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
 
     let mut proof = Proof::default();
     let traffic = fleet.traffic(tls.clone());
-    let told = |done: Result<(), Broken>| done.map(|()| "done".to_owned());
+    let pause = if run.quick { PAUSE_QUICK } else { PAUSE };
+    let mut step = async |claim: &str, done: Result<(), Broken>| {
+        proof.row(claim, done.map(|()| "done".to_owned()));
+        // Customers work on under what is now.
+        tokio::time::sleep(pause).await;
+    };
 
     publish(&stores.trust, &anchors(&[old, new])?)?;
     let trusted = Sign::Trust(anchors(&[new])?.facts().fingerprint.to_string());
-    proof.row("Postern trusts both authorities", told(seen(trusted).await));
-    proof.row(
-        "the ingress trusts both",
-        told(ingress.trusts(&[old, new], [true, true]).await),
-    );
+    step("Postern trusts both authorities", seen(trusted).await).await;
+
+    let done = ingress.trusts(&[old, new], [true, true]).await;
+    step("the ingress trusts both", done).await;
+
     let issued = new.server(&[INGRESS_NAME]).map_err(StackError::from)?;
-    proof.row(
-        "the ingress's certificate is of the new one",
-        told(ingress.shows(&issued).await),
-    );
+    let done = ingress.shows(&issued).await;
+    step("the ingress's certificate is of the new one", done).await;
+
     let bundle = identity(new)?;
     publish(&stores.client, &bundle)?;
     let serial = bundle.facts().serial.trim_start_matches('0').to_owned();
-    proof.row(
+    step(
         "Postern's identity is of the new one",
-        told(seen(Sign::Client(serial)).await),
-    );
-    proof.row(
-        "the ingress drops the old one",
-        told(ingress.trusts(&[new], [false, true]).await),
-    );
+        seen(Sign::Client(serial)).await,
+    )
+    .await;
+
+    let done = ingress.trusts(&[new], [false, true]).await;
+    step("the ingress drops the old one", done).await;
+
     publish(&stores.trust, &anchors(&[new])?)?;
     let dropped = Sign::NoTrust(anchors(&[old])?.facts().fingerprint.to_string());
-    proof.row("Postern drops the old one", told(seen(dropped).await));
+    step("Postern drops the old one", seen(dropped).await).await;
 
     traffic.stop().await.tell(&mut proof);
     Ok(proof)

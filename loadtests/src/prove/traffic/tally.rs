@@ -140,8 +140,8 @@ impl Tally {
         }
     }
 
-    /// Tells the proof the figures, and breaks it for each failure, each connection cut, and each kind of traffic
-    /// that there was none of.
+    /// Tells the proof the figures, and breaks it for each failure, each connection that was cut or sent away, and
+    /// each kind of traffic that there was none of.
     pub fn tell(&self, proof: &mut Proof) {
         for kind in Kind::all() {
             let count = self.of(kind);
@@ -152,6 +152,9 @@ impl Tally {
         }
         proof.figure("failed", self.failed());
         proof.figure("cut", self.cut());
+        if self.farewells() > 0 {
+            proof.broken(&format!("{} clients were sent away", self.farewells()));
+        }
         for finding in &self.findings {
             proof.broken(finding);
         }
