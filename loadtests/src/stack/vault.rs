@@ -1,0 +1,80 @@
+//! The Key Vault of a stack: the stand-in, with what the stack's credentials are.
+
+use std::path::{Path, PathBuf};
+
+use postern_certs::dev_ca::DevCa;
+use postern_control::testing::identity::CLIENT_ID;
+use postern_control::testing::key_vault::{Contents, KeyVault};
+
+use super::accounts::CERTIFICATE_NAME;
+use super::credentials::{CLIENT_NAME, Credentials};
+use super::{StackError, make_folder, write_file};
+
+/// The certificate for the names that clients ask for.
+pub const SERVER: &str = "private";
+/// What Postern shows to the ingress.
+pub const CLIENT: &str = "client";
+/// The authority between Postern and the ingress; its key does not leave the vault.
+pub const AUTHORITY: &str = "internal-ca";
+/// The secret with what session tickets are encrypted with.
+pub const TICKETS: &str = "tickets";
+
+/// How a process reaches a vault.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// `https://…`.
+    pub url: String,
+    /// PEM file with the root that its certificate is of.
+    pub ca: PathBuf,
+    /// The client id of the managed identity.
+    pub client_id: String,
+    /// The environment in which that identity is found.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A running vault, in this process.
+#[derive(Debug)]
+pub struct Vault {
+    vault: KeyVault,
+    access: Access,
+}
+
+impl Vault {
+    /// Starts one with a first version of each certificate. Files that others need lie under `folder`.
+    pub async fn start(folder: &Path, credentials: &Credentials) -> Result<Self, StackError> {
+        make_folder(folder)?;
+        let vault = KeyVault::start().await?;
+        let ca = folder.join("key-vault-ca.crt");
+        write_file(&ca, vault.ca_pem())?;
+        let variables = vault.identity().environment().into_iter();
+        let access = Access {
+            url: vault.url(),
+            ca,
+            client_id: CLIENT_ID.to_owned(),
+            environment: variables
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+        };
+        let server = credentials.public.server(&[CERTIFICATE_NAME])?;
+        vault.add_issued(SERVER, &server, Contents::default())?;
+        let client = credentials.internal.client(CLIENT_NAME)?;
+        vault.add_issued(CLIENT, &client, Contents::default())?;
+        vault.add_ca(AUTHORITY, copy(&credentials.internal)?)?;
+        Ok(Self { vault, access })
+    }
+
+    /// How to reach it.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// The stand-in itself.
+    pub fn stand_in(&self) -> &KeyVault {
+        &self.vault
+    }
+}
+
+/// The same authority once more, for who wants to have it.
+pub fn copy(ca: &DevCa) -> Result<DevCa, StackError> {
+    Ok(DevCa::load(ca.ca_pem(), &ca.ca_key_pem())?)
+}
