@@ -209,7 +209,7 @@ async fn accept(
 /// Waits until it is true. If nobody can say so any more, it never comes.
 async fn comes(down: &mut watch::Receiver<bool>) {
     if down.wait_for(|down| *down).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
