@@ -197,14 +197,16 @@ async fn create(service: &Service, call: &Call<'_>, name: &str) -> Result<Answer
             .map(|version| Arc::clone(&version.key));
         (policy, reused)
     };
-    let key = match key {
-        Some(key) => key,
-        None => {
-            let kind = policy.key_kind()?;
-            let made = tokio::task::spawn_blocking(move || Key::generate(kind)).await;
-            let made = made.map_err(|error| bad(error.to_string()))?;
-            Arc::new(made.map_err(|error| bad(error.to_string()))?)
-        }
+    let key = if let Some(key) = key {
+        key
+    } else {
+        let kind = policy.key_kind()?;
+        let failed = |error: &dyn std::fmt::Display| bad(error.to_string());
+        let made = tokio::task::spawn_blocking(move || Key::generate(kind)).await;
+        Arc::new(
+            made.map_err(|error| failed(&error))?
+                .map_err(|error| failed(&error))?,
+        )
     };
     let enabled = call.body["attributes"]["enabled"].as_bool().unwrap_or(true);
     let mut pending = Pending::new(policy, key, enabled, tags(&call.body).unwrap_or_default())?;
@@ -239,17 +241,14 @@ fn import(service: &Service, call: &Call<'_>, name: &str) -> Result<Answer, Refu
         .as_str()
         .ok_or_else(|| bad("Property value is missing"))?;
     let password = call.body["pwd"].as_str().unwrap_or_default();
-    let (key, chain, form) = contents::unpack(value, password)?;
-    let mut given = call.body["policy"].clone();
-    if given["secret_props"]["contentType"].is_null() {
-        given["secret_props"] = json!({ "contentType": form.content_type() });
-    }
+    let contents = Policy::new(&call.body["policy"], None)?.contents()?;
+    let (key, chain) = contents::unpack(contents, value, password)?;
+    let policy = Policy::of(&call.body["policy"], &key)?;
     let now = service.now();
     let mut objects = service.objects();
     check_free(&objects, name)?;
     let mut version = CertificateVersion::new(Arc::new(key), chain, now)?;
-    let policy = Policy::new(&given, None)?;
-    version.contents = policy.contents()?;
+    version.contents = contents;
     version.exportable = policy.exportable();
     version.tags = tags(&call.body).unwrap_or_default();
     version.attributes.enabled = call.body["attributes"]["enabled"].as_bool().unwrap_or(true);
