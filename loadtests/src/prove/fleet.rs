@@ -1,7 +1,6 @@
-//! What the scenarios about credentials run on: an ingress, a back end, and several Posterns that read the same
-//! credentials, as the instances of a scale set do.
+//! What the scenarios about credentials run on: a vault, a sidecar that publishes what is there, several Posterns that
+//! read it, as if each had a sidecar of its own, an ingress and a back end.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,12 +8,15 @@ use serde_json::Value;
 
 use crate::check::Broken;
 use crate::prove::traffic::{Targets, Traffic};
+use crate::stack::Deadline;
+use crate::stack::accounts::{CERTIFICATE_NAME, INGRESS_NAME};
 use crate::stack::client::{ClientError, Connection, Tls};
 use crate::stack::credentials::Credentials;
 use crate::stack::echo::Echo;
 use crate::stack::ingress::{Ingress, IngressKind};
 use crate::stack::postern::{Postern, PosternOptions};
-use crate::stack::{Deadline, StackError};
+use crate::stack::sidecar::{Sidecar, SidecarOptions};
+use crate::stack::vault::Vault;
 
 /// How often a Postern of the fleet looks for credentials.
 const CHECK_INTERVAL: &str = "100ms";
@@ -23,47 +25,63 @@ const CHECK_INTERVAL: &str = "100ms";
 #[derive(Debug)]
 pub(super) struct Fleet {
     pub(super) posterns: Vec<Postern>,
+    pub(super) sidecar: Sidecar,
+    pub(super) vault: Vault,
     pub(super) ingress: Ingress,
     /// The back end, in this process.
-    pub(super) _echo: Echo,
+    _echo: Echo,
+    /// `private`, `client` and `trust` are stores; the rest are folders.
+    pub(super) credentials: Credentials,
+    /// Trusts the certificate for clients.
+    pub(super) tls: Tls,
 }
 
 impl Fleet {
-    /// Starts `count` Posterns under `folder`, with these variables, and waits until they are ready.
-    pub(super) async fn start(
+    /// Starts all of it under `folder` and waits until it is ready, with `count` Posterns.
+    ///
+    /// `seed` puts more into the vault before anyone looks there; what it returns is given back.
+    pub(super) async fn start<T>(
         folder: &Path,
-        credentials: &Credentials,
         count: usize,
-        variables: &[(&str, &str)],
-    ) -> Result<Self, StackError> {
+        seed: impl FnOnce(&Vault, &Credentials) -> Result<T, Broken>,
+    ) -> Result<(Self, T), Broken> {
+        let place = folder.join("certs");
+        let mut credentials = Credentials::create(&place, &[CERTIFICATE_NAME], INGRESS_NAME)?;
+        let vault = Vault::start(&folder.join("vault"), &credentials).await?;
+        let seeded = seed(&vault, &credentials)?;
+        let stores = place.join("stores");
+        credentials.read_from_stores(&stores);
+        let options = SidecarOptions::new(vault.access(), &stores).impatient();
+        let sidecar = Sidecar::start(&folder.join("sidecar"), &options).await?;
+
         let echo = Echo::start(None).await?;
         let kind = IngressKind::Nginx;
-        let ingress = Ingress::start(kind, folder, credentials, true, echo.address()).await?;
-        let mut options = PosternOptions::new(ingress.address())
-            .with("POSTERN_CREDENTIALS__CHECK_INTERVAL", CHECK_INTERVAL);
-        for (name, value) in variables {
-            options = options.with(name, value);
-        }
+        let ingress = Ingress::start(kind, folder, &credentials, true, echo.address()).await?;
+        let tickets = stores.join("tickets").display().to_string();
+        let options = PosternOptions::new(ingress.address())
+            .with("POSTERN_CREDENTIALS__CHECK_INTERVAL", CHECK_INTERVAL)
+            .with("POSTERN_TLS__TICKET_KEYS", &tickets);
         let mut posterns = Vec::with_capacity(count);
         for number in 1..=count {
             let folder = folder.join(format!("postern-{number}"));
-            posterns.push(Postern::start(&folder, credentials, &options).await?);
+            posterns.push(Postern::start(&folder, &credentials, &options).await?);
         }
-        Ok(Self {
+        let fleet = Self {
             posterns,
+            sidecar,
+            vault,
             ingress,
             _echo: echo,
-        })
+            tls: Tls::trusting(&credentials.public_ca)?,
+            credentials,
+        };
+        Ok((fleet, seeded))
     }
 
     /// Starts traffic of every kind to all of them.
-    pub(super) fn traffic(&self, tls: Tls) -> Traffic {
-        Traffic::start(Targets::new(self.data(), tls))
-    }
-
-    /// Their data listeners.
-    pub(super) fn data(&self) -> Vec<SocketAddr> {
-        self.posterns.iter().map(Postern::data).collect()
+    pub(super) fn traffic(&self) -> Traffic {
+        let data = self.posterns.iter().map(Postern::data).collect();
+        Traffic::start(Targets::new(data, self.tls.clone()))
     }
 
     /// The sum of a metric over all of them.

@@ -1,19 +1,23 @@
 //! What shows from outside that something new is in use.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use futures_util::future::try_join_all;
+use postern_certs::dev_ca::{DevCa, Issued};
+use postern_certs::{Bundle, Expectations, UnixTime};
 use rustls::ClientConnection;
 use rustls::client::Resumption;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 
-use crate::check::Broken;
+use crate::check::{Broken, with_causes};
 use crate::prove::fleet::{Fleet, certificates};
 use crate::proxy_v2::Header;
-use crate::stack::Deadline;
 use crate::stack::accounts::{HOST_A, LINK_A};
 use crate::stack::client::{Connection, Protocol, Tls, open};
 use crate::stack::postern::Postern;
+use crate::stack::{Deadline, StackError};
 
 /// What shows that something new is in use.
 #[derive(Debug)]
@@ -26,28 +30,62 @@ pub(super) enum Sign {
     Trust(String),
     /// And this one is not.
     NoTrust(String),
-    /// A client's next ticket begins with this name of a key.
-    Tickets([u8; 16]),
+    /// From this moment on, a client's next ticket begins with this name of a key.
+    Tickets { name: [u8; 16], from: SystemTime },
 }
 
 impl Sign {
-    /// Waits until every Postern shows it, to a client of `tls`.
-    pub(super) async fn shown_by_all(&self, fleet: &Fleet, tls: &Tls) -> Result<(), Broken> {
-        for postern in &fleet.posterns {
-            let shown = async || match self.is_shown_by(postern, tls).await {
-                Ok(true) => Some(Ok(())),
-                Ok(false) => None,
-                Err(error) => Some(Err(error)),
-            };
-            let shown = Deadline::after(SHOWN_TIMEOUT).poll(shown).await;
-            shown.unwrap_or_else(|| {
-                let data = postern.data();
-                Err(Broken::Unexpected(format!(
-                    "after {SHOWN_TIMEOUT:?}, {data} does not show {self:?}"
-                )))
-            })?;
+    /// A server certificate.
+    pub(super) fn server(issued: &Issued) -> Result<Self, Broken> {
+        let leaf = CertificateDer::from_pem_slice(issued.chain_pem.as_bytes());
+        let leaf = leaf.map_err(|error| Broken::Unexpected(with_causes(&error)))?;
+        Ok(Self::Server(leaf))
+    }
+
+    /// A client identity.
+    pub(super) fn client(issued: &Issued) -> Result<Self, Broken> {
+        let bundle = issued.bundle().map_err(StackError::from)?;
+        let serial = bundle.facts().serial.trim_start_matches('0');
+        Ok(Self::Client(serial.to_owned()))
+    }
+
+    /// An authority that is trusted.
+    pub(super) fn trust(ca: &DevCa) -> Result<Self, Broken> {
+        Ok(Self::Trust(anchor(ca)?.facts().fingerprint.to_string()))
+    }
+
+    /// An authority that is not trusted.
+    pub(super) fn no_trust(ca: &DevCa) -> Result<Self, Broken> {
+        Ok(Self::NoTrust(anchor(ca)?.facts().fingerprint.to_string()))
+    }
+
+    /// Waits until every Postern shows it.
+    pub(super) async fn shown_by_all(&self, fleet: &Fleet) -> Result<(), Broken> {
+        if let Self::Tickets { from, .. } = self {
+            let ahead = from.duration_since(SystemTime::now());
+            tokio::time::sleep(ahead.unwrap_or_default()).await;
         }
-        Ok(())
+        // At the same time: a ticket key may be out of use again a second later.
+        let all = fleet
+            .posterns
+            .iter()
+            .map(|postern| self.shown_by(postern, &fleet.tls));
+        try_join_all(all).await.map(drop)
+    }
+
+    async fn shown_by(&self, postern: &Postern, tls: &Tls) -> Result<(), Broken> {
+        let shown = async || match self.is_shown_by(postern, tls).await {
+            Ok(true) => Some(Ok(())),
+            Ok(false) => None,
+            Err(error) => Some(Err(error)),
+        };
+        let shown = Deadline::after(SHOWN_TIMEOUT).poll(shown).await;
+        shown.unwrap_or_else(|| {
+            let data = postern.data();
+            Err(Broken::Unexpected(format!(
+                "after {SHOWN_TIMEOUT:?}, {data} does not show {self:?}"
+            )))
+        })
     }
 
     /// Whether a Postern shows it now, to a client of `tls`.
@@ -61,7 +99,7 @@ impl Sign {
             }
             Self::Trust(fingerprint) => is_anchor(postern, fingerprint).await,
             Self::NoTrust(fingerprint) => Ok(!is_anchor(postern, fingerprint).await?),
-            Self::Tickets(name) => {
+            Self::Tickets { name, .. } => {
                 let tls = tls.resuming(Resumption::in_memory_sessions(SESSIONS_MAX));
                 let answer = connect(postern, &tls).await?.get("/nonce/ticket").await?;
                 let first = first_flight(&tls)?;
@@ -71,6 +109,12 @@ impl Sign {
             }
         }
     }
+}
+
+/// The authority by itself, as a trust anchor.
+pub(super) fn anchor(ca: &DevCa) -> Result<Bundle, Broken> {
+    Bundle::prove(ca.trust(), &Expectations::trust(), UnixTime::now())
+        .map_err(|error| Broken::Unexpected(with_causes(&error)))
 }
 
 async fn is_anchor(postern: &Postern, fingerprint: &str) -> Result<bool, Broken> {

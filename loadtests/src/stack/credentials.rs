@@ -7,8 +7,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use postern_certs::Store;
-use postern_certs::dev_ca::{DevCa, DevCaError};
+use postern_certs::dev_ca::DevCa;
 
 use super::{StackError, make_folder, write_file};
 
@@ -69,42 +68,12 @@ impl Credentials {
         write_file(&names.public_ca, names.public.ca_pem())?;
         Ok(names)
     }
-}
 
-/// The stores of one stack, from which several processes may read.
-#[derive(Debug, Clone)]
-pub struct Stores {
-    /// The certificate for the names that clients ask for.
-    pub server: Store,
-    /// What Postern shows to the ingress.
-    pub client: Store,
-    /// Whom Postern trusts to be the ingress.
-    pub trust: Store,
-    /// What session tickets are encrypted with.
-    pub tickets: Store,
-}
-
-impl Stores {
-    /// Empty ones under `folder`, which `credentials` then names instead of its folders.
-    pub fn create(folder: &Path, credentials: &mut Credentials) -> Result<Self, StackError> {
-        let open = |name| {
-            let path: PathBuf = folder.join(name);
-            let store = Store::open(&path).map_err(DevCaError::from)?;
-            Ok::<_, StackError>((path, store))
-        };
-        let (private, server) = open("server")?;
-        let (identity, client) = open("client")?;
-        let (anchors, trust) = open("trust")?;
-        let (_, tickets) = open("tickets")?;
-        credentials.private = private;
-        credentials.client = identity;
-        credentials.trust = anchors;
-        Ok(Self {
-            server,
-            client,
-            trust,
-            tickets,
-        })
+    /// Lets Postern read what a sidecar publishes: the stores `server`, `client` and `trust` under `stores`.
+    pub fn read_from_stores(&mut self, stores: &Path) {
+        self.private = stores.join("server");
+        self.client = stores.join("client");
+        self.trust = stores.join("trust");
     }
 }
 

@@ -21,8 +21,34 @@ pub struct SidecarOptions {
     pub vault: Access,
     /// The folder with a store of each kind: `server`, `client`, `trust`, `tickets`.
     pub stores: PathBuf,
-    /// More of the configuration.
-    pub more: String,
+    /// The least time between two requests of the process, such as `1s`.
+    pub pace: String,
+    /// The content of the section `[rest]`.
+    pub rest: String,
+}
+
+impl SidecarOptions {
+    /// As in production.
+    pub fn new(vault: &Access, stores: &Path) -> Self {
+        Self {
+            vault: vault.clone(),
+            stores: stores.to_owned(),
+            pace: "1s".to_owned(),
+            rest: String::new(),
+        }
+    }
+
+    /// Looks several times a second, for who does not want to wait.
+    #[must_use]
+    pub fn impatient(self) -> Self {
+        let rest = "interval = \"300ms\"\ninterval_min = \"100ms\"\nbackoff_min = \"100ms\"\n\
+                    backoff_max = \"300ms\"\nstart_spread = \"0s\"\n";
+        Self {
+            pace: "0s".to_owned(),
+            rest: rest.to_owned(),
+            ..self
+        }
+    }
 }
 
 /// A running sidecar.
@@ -105,7 +131,8 @@ fn configuration(admin: SocketAddr, options: &SidecarOptions) -> String {
     let SidecarOptions {
         vault,
         stores,
-        more,
+        pace,
+        rest,
     } = options;
     let Access {
         url, ca, client_id, ..
@@ -121,6 +148,7 @@ url = "{url}"
 identity = "machine"
 ca = "{ca}"
 verify_challenge = false
+pace = "{pace}"
 
 [certificates.server]
 kind = "server"
@@ -149,6 +177,7 @@ store = "{stores}/tickets"
 [admin]
 listen = "{admin}"
 
-{more}"#
+[rest]
+{rest}"#
     )
 }

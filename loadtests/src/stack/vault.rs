@@ -37,6 +37,7 @@ pub struct Access {
 pub struct Vault {
     vault: KeyVault,
     access: Access,
+    authority: String,
 }
 
 impl Vault {
@@ -59,13 +60,22 @@ impl Vault {
         vault.add_issued(SERVER, &server, Contents::default())?;
         let client = credentials.internal.client(CLIENT_NAME)?;
         vault.add_issued(CLIENT, &client, Contents::default())?;
-        vault.add_ca(AUTHORITY, copy(&credentials.internal)?)?;
-        Ok(Self { vault, access })
+        let authority = vault.add_ca(AUTHORITY, copy(&credentials.internal)?)?;
+        Ok(Self {
+            vault,
+            access,
+            authority,
+        })
     }
 
     /// How to reach it.
     pub fn access(&self) -> &Access {
         &self.access
+    }
+
+    /// The first version of [`AUTHORITY`].
+    pub fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// The stand-in itself.

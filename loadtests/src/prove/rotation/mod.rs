@@ -1,22 +1,25 @@
 //! Every credential is replaced again and again while customers work, and none of them notices.
 //!
-//! Two Posterns read the same stores. Of each kind (certificate for clients, identity towards the ingress, trust,
-//! ticket keys) there is something new every so often; each time it has to be seen in use at both, from outside.
+//! Of each kind (certificate for clients, identity towards the ingress, trust, ticket keys) there is something new in
+//! the vault every so often. The sidecar publishes it, two Posterns read it, and each time it has to be seen in use at
+//! both, from outside.
 
 mod source;
 
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, interval};
 
 use super::fleet::Fleet;
 use super::traffic::{Kind as Traffic, Sort, Tally, UPLOAD_TIME};
 use super::{Proof, Run, Running, Scenario};
 use crate::check::{Broken, expect};
-use crate::stack::accounts::{CERTIFICATE_NAME, INGRESS_NAME};
-use crate::stack::client::{Protocol, Tls};
-use crate::stack::credentials::{Credentials, Stores};
-use source::{Kind, Source};
+use crate::stack::client::Protocol;
+use crate::stack::credentials::Credentials;
+use crate::stack::vault::Vault;
+use source::{Kind, Seed, Source};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "rotation",
@@ -52,26 +55,17 @@ const WEB_SOCKETS: usize = Protocol::ALL.len() * POSTERNS;
 
 async fn prove(run: Run) -> Result<Proof, Broken> {
     let length = if run.quick { QUICK } else { FULL };
-    let place = run.folder.join("certs");
-    let mut credentials = Credentials::create(&place, &[CERTIFICATE_NAME], INGRESS_NAME)?;
-    let stores = Stores::create(&place.join("stores"), &mut credentials)?;
-    let source = Source::new(&credentials, &stores);
-    let mut first = Vec::new();
-    for kind in Kind::ALL {
-        first.push(source.rotate(kind)?);
-    }
-    let tickets = place.join("stores/tickets").display().to_string();
-    let variables = [("POSTERN_TLS__TICKET_KEYS", tickets.as_str())];
-    let fleet = Fleet::start(&run.folder, &credentials, POSTERNS, &variables).await?;
-    let tls = Tls::trusting(&credentials.public_ca)?;
-    let stage = Stage { fleet, source, tls };
-
+    let seed = |vault: &Vault, _: &Credentials| Seed::put_into(vault.stand_in());
+    let (fleet, seed) = Fleet::start(&run.folder, POSTERNS, seed).await?;
     // Until the first ticket key begins, each process uses one of its own.
-    for sign in first {
-        sign.shown_by_all(&stage.fleet, &stage.tls).await?;
-    }
+    seed.first_ticket_key.shown_by_all(&fleet).await?;
+    let stage = Stage {
+        source: Source::new(&fleet, seed),
+        fleet: &fleet,
+    };
+
     let mut proof = Proof::default();
-    let traffic = stage.fleet.traffic(stage.tls.clone());
+    let traffic = fleet.traffic();
     let (memory, latencies) =
         tokio::join!(stage.memory(length.time / 10), stage.rotate_all(&length));
     for (kind, outcome) in Kind::ALL.into_iter().zip(latencies) {
@@ -90,7 +84,7 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
     let tally = traffic.stop().await;
     proof.row(
         "and those of the WebSockets, with them",
-        stage.fleet.previous_have_ended(0, PREVIOUS_TIMEOUT).await,
+        fleet.previous_have_ended(0, PREVIOUS_TIMEOUT).await,
     );
     proof.row("sessions resume on the other process", resumed(&tally));
     proof.figure("rotations", length.rotations * 4);
@@ -101,9 +95,8 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
 
 /// What a rotation is seen on.
 struct Stage<'a> {
-    fleet: Fleet,
+    fleet: &'a Fleet,
     source: Source<'a>,
-    tls: Tls,
 }
 
 /// How long it took from a publication until it was in use everywhere.
@@ -141,19 +134,27 @@ impl Stage<'_> {
         outcomes.into()
     }
 
-    /// One rotation after the other, evenly over the time; each is seen in use before the next.
+    /// One rotation after the other, evenly over the time. Each is seen in use before the next, but for ticket keys:
+    /// each is there some time before it is used.
     async fn rotate(&self, kind: Kind, length: &Length) -> Result<Latency, Broken> {
         let mut turns = interval(length.time / length.rotations);
-        turns.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        let mut latency = Latency::default();
-        for _ in 0..length.rotations {
-            turns.tick().await;
-            let published = Instant::now();
-            let sign = self.source.rotate(kind)?;
-            sign.shown_by_all(&self.fleet, &self.tls).await?;
-            latency.add(published.elapsed());
+        let mut checks = FuturesUnordered::new();
+        let (mut latency, mut left) = (Latency::default(), length.rotations);
+        loop {
+            let may_rotate = left > 0 && (checks.is_empty() || kind == Kind::Tickets);
+            tokio::select! {
+                _ = turns.tick(), if may_rotate => {
+                    left -= 1;
+                    let (published, sign) = (Instant::now(), self.source.rotate(kind)?);
+                    checks.push(async move {
+                        let shown = sign.shown_by_all(self.fleet).await;
+                        shown.map(|()| published.elapsed())
+                    });
+                }
+                Some(took) = checks.next() => latency.add(took?),
+                else => return Ok(latency),
+            }
         }
-        Ok(latency)
     }
 
     /// The memory of all Posterns, in bytes.

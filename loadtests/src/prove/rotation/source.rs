@@ -1,19 +1,22 @@
 //! Where new credentials come from.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use postern_certs::dev_ca::DevCa;
-use postern_certs::{Bundle, Content, Expectations, Parts, Store, TicketKey, TicketKeys, UnixTime};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use postern_certs::TicketKey;
+use postern_certs::dev_ca::{DevCa, Issued};
+use postern_control::testing::key_vault::{Contents, KeyVault};
 use uuid::Uuid;
 
 use crate::check::{Broken, with_causes};
-use crate::prove::sign::Sign;
+use crate::prove::fleet::Fleet;
+use crate::prove::sign::{Sign, anchor};
 use crate::stack::StackError;
 use crate::stack::accounts::CERTIFICATE_NAME;
-use crate::stack::credentials::{CLIENT_NAME, Credentials, Stores};
+use crate::stack::credentials::{CLIENT_NAME, Credentials};
+use crate::stack::vault::{AUTHORITY, CLIENT, SERVER, TICKETS};
 
 /// What is rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,94 +40,117 @@ impl Kind {
     }
 }
 
-/// Makes and publishes new credentials.
+/// What the vault has besides the stack's own.
+pub(super) struct Seed {
+    /// Authorities that are trusted for a while, besides the one that is needed: version and fingerprint.
+    extra: Vec<(String, String)>,
+    /// Shows that the first ticket key is in use.
+    pub(super) first_ticket_key: Sign,
+}
+
+impl Seed {
+    pub(super) fn put_into(vault: &KeyVault) -> Result<Self, Broken> {
+        let mut extra = Vec::with_capacity(EXTRA_AUTHORITIES);
+        for number in 0..EXTRA_AUTHORITIES {
+            let ca = DevCa::new(&format!("another internal CA, {number}"));
+            let ca = ca.map_err(StackError::from)?;
+            let fingerprint = anchor(&ca)?.facts().fingerprint.to_string();
+            let version = vault.add_ca(AUTHORITY, ca).map_err(StackError::from)?;
+            enable(vault, &version, false)?;
+            extra.push((version, fingerprint));
+        }
+        Ok(Self {
+            extra,
+            first_ticket_key: add_ticket_key(vault, Duration::ZERO)?,
+        })
+    }
+}
+
+/// Puts new versions into the vault, as an issuer or an operator would.
 pub(super) struct Source<'a> {
+    vault: &'a KeyVault,
     credentials: &'a Credentials,
-    stores: &'a Stores,
-    ticket_keys: Mutex<Vec<TicketKey>>,
+    extra: Vec<(String, String)>,
+    turn: AtomicUsize,
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(credentials: &'a Credentials, stores: &'a Stores) -> Self {
+    pub(super) fn new(fleet: &'a Fleet, seed: Seed) -> Self {
         Self {
-            credentials,
-            stores,
-            ticket_keys: Mutex::default(),
+            vault: fleet.vault.stand_in(),
+            credentials: &fleet.credentials,
+            extra: seed.extra,
+            turn: AtomicUsize::new(0),
         }
     }
 
-    /// Publishes something new of this kind, and tells what will show that it is in use.
+    /// Puts something new of this kind there, and tells what will show that it is in use.
     pub(super) fn rotate(&self, kind: Kind) -> Result<Sign, Broken> {
-        let stores = self.stores;
         match kind {
             Kind::Server => {
                 let issued = self.credentials.public.server(&[CERTIFICATE_NAME]);
                 let issued = issued.map_err(StackError::from)?;
-                publish(&stores.server, &issued.bundle().map_err(StackError::from)?)?;
-                let leaf = CertificateDer::from_pem_slice(issued.chain_pem.as_bytes());
-                Ok(Sign::Server(leaf.map_err(|error| unexpected(&error))?))
+                self.add(SERVER, &issued)?;
+                Sign::server(&issued)
             }
             Kind::Client => {
                 let issued = self.credentials.internal.client(CLIENT_NAME);
-                let bundle = issued
-                    .and_then(|issued| issued.bundle())
-                    .map_err(StackError::from)?;
-                publish(&stores.client, &bundle)?;
-                let serial = bundle.facts().serial.trim_start_matches('0').to_owned();
-                Ok(Sign::Client(serial))
+                let issued = issued.map_err(StackError::from)?;
+                self.add(CLIENT, &issued)?;
+                Sign::client(&issued)
             }
             Kind::Trust => {
-                let next =
-                    DevCa::new(&format!("next {}", Uuid::new_v4())).map_err(StackError::from)?;
-                // The fingerprint of the new one by itself, and then both.
-                let new = anchors(next.ca_pem())?.facts().fingerprint.to_string();
-                let both = format!("{}{}", self.credentials.internal.ca_pem(), next.ca_pem());
-                publish(&stores.trust, &anchors(&both)?)?;
-                Ok(Sign::Trust(new))
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                let (next, fingerprint) = &self.extra[turn % EXTRA_AUTHORITIES];
+                let (last, _) = &self.extra[(turn + EXTRA_AUTHORITIES - 1) % EXTRA_AUTHORITIES];
+                enable(self.vault, next, true)?;
+                enable(self.vault, last, false)?;
+                Ok(Sign::Trust(fingerprint.clone()))
             }
-            Kind::Tickets => self.rotate_tickets(),
+            Kind::Tickets => add_ticket_key(self.vault, TICKET_KEY_LEAD),
         }
     }
-    /// A new key, that is used from a moment on at which every instance has it.
-    fn rotate_tickets(&self) -> Result<Sign, Broken> {
-        let not_before = unix(SystemTime::now() + TICKET_KEY_LEAD) + 1;
-        let secret = [*Uuid::new_v4().as_bytes(), *Uuid::new_v4().as_bytes()].concat();
-        let key = TicketKey::new(&secret, not_before, not_before + TICKET_KEY_SECONDS);
-        let key = key.map_err(|error| unexpected(&error))?;
-        let name = key.name();
-        let mut keys = self
-            .ticket_keys
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        keys.insert(0, key);
-        keys.truncate(TicketKeys::MAX);
-        let set = TicketKeys::new(keys.clone()).map_err(|error| unexpected(&error))?;
-        publish(&self.stores.tickets, &set)?;
-        Ok(Sign::Tickets(name))
+
+    fn add(&self, name: &str, issued: &Issued) -> Result<(), Broken> {
+        let added = self.vault.add_issued(name, issued, Contents::default());
+        added
+            .map(drop)
+            .map_err(|error| StackError::from(error).into())
     }
 }
 
-fn anchors(pem: &str) -> Result<Bundle, Broken> {
-    Bundle::prove(Parts::anchors(pem), &Expectations::trust(), UnixTime::now())
-        .map_err(|error| unexpected(&error))
+/// A new key, that is used from a moment on at which every instance has it.
+fn add_ticket_key(vault: &KeyVault, lead: Duration) -> Result<Sign, Broken> {
+    let not_before = unix(SystemTime::now() + lead);
+    let not_after = not_before + TICKET_KEY_SECONDS;
+    let secret = [*Uuid::new_v4().as_bytes(), *Uuid::new_v4().as_bytes()].concat();
+    let value = BASE64_URL_SAFE_NO_PAD.encode(&secret);
+    let key = TicketKey::new(&secret, not_before, not_after);
+    let key = key.map_err(|error| Broken::Unexpected(with_causes(&error)))?;
+    let (from, to) = (Some(not_before), Some(not_after));
+    vault.add_secret(TICKETS, &value, TICKET_KEY_TYPE, from, to);
+    Ok(Sign::Tickets {
+        name: key.name(),
+        from: UNIX_EPOCH + Duration::from_secs(not_before.unsigned_abs()),
+    })
 }
 
-fn publish(store: &Store, content: &impl Content) -> Result<(), Broken> {
-    let published = store.publish(content, "rotated");
-    published.map(drop).map_err(|error| unexpected(&error))
+fn enable(vault: &KeyVault, version: &str, enabled: bool) -> Result<(), Broken> {
+    let done = vault.set_enabled(AUTHORITY, Some(version), enabled);
+    Ok(done.map_err(StackError::from)?)
 }
 
-fn unexpected(error: &dyn std::error::Error) -> Broken {
-    Broken::Unexpected(with_causes(error))
-}
-
-/// Whole seconds since 1970.
+/// Whole seconds since 1970, rounded up.
 fn unix(at: SystemTime) -> i64 {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    i64::try_from(since.as_secs() + 1).unwrap_or(i64::MAX)
 }
 
-// Limit: every instance looks ten times a second; half a second is enough on a busy machine, too.
-const TICKET_KEY_LEAD: Duration = Duration::from_millis(500);
-// Limit: a ticket is used within a second of its being given; the sets stay small.
-const TICKET_KEY_SECONDS: i64 = 60;
+/// What the secret of a ticket key is said to be.
+const TICKET_KEY_TYPE: &str = "application/vnd.postern.ticket-key";
+// Limit: the sidecar looks every so often, then each process ten times a second; this much later all have it.
+const TICKET_KEY_LEAD: Duration = Duration::from_secs(2);
+// Limit: a ticket is used within a second of its being given; the sets stay below the sixteen that are read.
+const TICKET_KEY_SECONDS: i64 = 18;
+// Limit: one more than are trusted at any time.
+const EXTRA_AUTHORITIES: usize = 3;
