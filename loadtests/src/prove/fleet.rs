@@ -51,7 +51,7 @@ impl Fleet {
         let seeded = seed(&vault, &credentials)?;
         let stores = place.join("stores");
         credentials.read_from_stores(&stores);
-        let options = SidecarOptions::new(vault.access(), &stores).impatient();
+        let options = SidecarOptions::new(vault.access(), &stores).looking_every("300ms");
         let sidecar = Sidecar::start(&folder.join("sidecar"), &options).await?;
 
         let echo = Echo::start(None).await?;

@@ -10,6 +10,7 @@ mod decisions;
 mod fleet;
 mod nonces;
 mod rotation;
+mod sidecar_herd;
 mod sign;
 pub mod traffic;
 
@@ -30,6 +31,7 @@ pub const SCENARIOS: &[Scenario] = &[
     nonces::SCENARIO,
     rotation::SCENARIO,
     ca_rotation::SCENARIO,
+    sidecar_herd::SCENARIO,
 ];
 
 // Limit: of what a scenario found broken, so many findings are printed; the rest is counted.

@@ -25,6 +25,8 @@ pub struct SidecarOptions {
     pub pace: String,
     /// The content of the section `[rest]`.
     pub rest: String,
+    /// How long it may take until everything is published once.
+    pub ready_timeout: Duration,
 }
 
 impl SidecarOptions {
@@ -35,17 +37,20 @@ impl SidecarOptions {
             stores: stores.to_owned(),
             pace: "1s".to_owned(),
             rest: String::new(),
+            ready_timeout: READY_TIMEOUT,
         }
     }
 
-    /// Looks several times a second, for who does not want to wait.
+    /// Looks as often as `interval` says, such as `300ms`, and from the start, as nobody else asks this vault.
     #[must_use]
-    pub fn impatient(self) -> Self {
-        let rest = "interval = \"300ms\"\ninterval_min = \"100ms\"\nbackoff_min = \"100ms\"\n\
-                    backoff_max = \"300ms\"\nstart_spread = \"0s\"\n";
+    pub fn looking_every(self, interval: &str) -> Self {
+        let rest = format!(
+            "interval = \"{interval}\"\ninterval_min = \"100ms\"\nbackoff_min = \"100ms\"\n\
+             backoff_max = \"{interval}\"\nstart_spread = \"0s\"\n"
+        );
         Self {
             pace: "0s".to_owned(),
-            rest: rest.to_owned(),
+            rest,
             ..self
         }
     }
@@ -78,7 +83,9 @@ impl Sidecar {
         let mut child = Child::spawn("postern-control", command, folder)?;
         let awaited = format!("200 from http://{admin}/readyz");
         let ready_after = child
-            .wait_until(&awaited, READY_TIMEOUT, async || is_ready(admin).await)
+            .wait_until(&awaited, options.ready_timeout, async || {
+                is_ready(admin).await
+            })
             .await?;
         Ok(Self {
             child,
@@ -133,6 +140,7 @@ fn configuration(admin: SocketAddr, options: &SidecarOptions) -> String {
         stores,
         pace,
         rest,
+        ..
     } = options;
     let Access {
         url, ca, client_id, ..

@@ -35,7 +35,7 @@ pub struct Access {
 /// A running vault, in this process.
 #[derive(Debug)]
 pub struct Vault {
-    vault: KeyVault,
+    stand_in: KeyVault,
     access: Access,
     authority: String,
 }
@@ -44,12 +44,12 @@ impl Vault {
     /// Starts one with a first version of each certificate. Files that others need lie under `folder`.
     pub async fn start(folder: &Path, credentials: &Credentials) -> Result<Self, StackError> {
         make_folder(folder)?;
-        let vault = KeyVault::start().await?;
+        let stand_in = KeyVault::start().await?;
         let ca = folder.join("key-vault-ca.crt");
-        write_file(&ca, vault.ca_pem())?;
-        let variables = vault.identity().environment().into_iter();
+        write_file(&ca, stand_in.ca_pem())?;
+        let variables = stand_in.identity().environment().into_iter();
         let access = Access {
-            url: vault.url(),
+            url: stand_in.url(),
             ca,
             client_id: CLIENT_ID.to_owned(),
             environment: variables
@@ -57,12 +57,12 @@ impl Vault {
                 .collect(),
         };
         let server = credentials.public.server(&[CERTIFICATE_NAME])?;
-        vault.add_issued(SERVER, &server, Contents::default())?;
+        stand_in.add_issued(SERVER, &server, Contents::default())?;
         let client = credentials.internal.client(CLIENT_NAME)?;
-        vault.add_issued(CLIENT, &client, Contents::default())?;
-        let authority = vault.add_ca(AUTHORITY, copy(&credentials.internal)?)?;
+        stand_in.add_issued(CLIENT, &client, Contents::default())?;
+        let authority = stand_in.add_ca(AUTHORITY, copy(&credentials.internal)?)?;
         Ok(Self {
-            vault,
+            stand_in,
             access,
             authority,
         })
@@ -80,7 +80,7 @@ impl Vault {
 
     /// The stand-in itself.
     pub fn stand_in(&self) -> &KeyVault {
-        &self.vault
+        &self.stand_in
     }
 }
 

@@ -89,8 +89,8 @@ impl<'a> VaultSide<'a> {
     async fn refusal(&self, words: &str) -> Result<String, Broken> {
         let sentence = |line: &Value| {
             let texts = line.as_object()?.values().filter_map(Value::as_str);
-            let found = texts.filter(|text| text.contains(words)).map(str::to_owned);
-            found.last()
+            let mut found = texts.filter(|text| text.contains(words)).map(str::to_owned);
+            found.next_back()
         };
         let log = self.fleet.sidecar.log();
         let line = log.wait_for(words, |line| sentence(line).is_some()).await?;
