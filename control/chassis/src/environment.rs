@@ -1,54 +1,56 @@
 //! Overrides from the environment: `POSTERN_DATA__LISTEN=0.0.0.0:9443`, with two underscores between levels.
 //!
-//! Promises that a variable either overrides exactly one option or is an error that names it; nothing in
-//! `POSTERN_*` is silently ignored, but for the variables that Kubernetes injects for services.
+//! Promises that a variable with the program's prefix either overrides exactly one option or is an error that names
+//! it. Ignored are only the variables of a program with a longer prefix, such as `POSTERN_CONTROL_`, and those that
+//! Kubernetes injects for services.
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize as _;
 use toml::{Table, Value};
 
-use super::options::{Entry, Setting, Shape};
-use super::{Config, ConfigError, toml_error};
-
-const PREFIX: &str = "POSTERN_";
+use crate::load::Root;
+use crate::options::{Entry, Shape};
+use crate::problems::ConfigError;
+use crate::toml_error;
 
 /// Which variable set which key.
 #[derive(Debug, Default)]
-pub(super) struct Overrides(BTreeMap<String, String>);
+pub(crate) struct Overrides(BTreeMap<String, String>);
 
 impl Overrides {
     /// The variable that set this key.
-    pub(super) fn variable(&self, key: &str) -> Option<&str> {
+    pub(crate) fn variable(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
     }
 }
 
 /// Puts the environment's overrides on top of what the file says.
-pub(super) fn apply(
-    mut config: Config,
+pub(crate) fn apply<T: Root>(
+    mut root: T,
     mut table: Table,
     env: impl Iterator<Item = (String, String)>,
-) -> Result<(Config, Overrides), ConfigError> {
+) -> Result<(T, Overrides), ConfigError> {
     let mut overrides = Overrides::default();
-    let mut variables: Vec<_> = env.filter(|(name, _)| is_ours(name)).collect();
+    let mut variables: Vec<_> = env.filter(|(name, _)| is_ours::<T>(name)).collect();
     variables.sort();
     for (variable, text) in variables {
         let refuse = |what| ConfigError::Environment {
             variable: variable.clone(),
             what,
         };
-        let (path, list) = find(&variable, &table).map_err(refuse)?;
+        let (path, list) = find::<T>(&variable, &table).map_err(refuse)?;
         insert(&mut table, &path, value(&text, list).map_err(refuse)?);
-        config = Config::deserialize(table.clone())
+        root = T::deserialize(table.clone())
             .map_err(|error: toml::de::Error| refuse(error.message().to_owned()))?;
         overrides.0.insert(path.join("."), variable);
     }
-    Ok((config, overrides))
+    Ok((root, overrides))
 }
 
-fn is_ours(variable: &str) -> bool {
-    variable.starts_with(PREFIX) && !is_service_link(variable)
+fn is_ours<T: Root>(variable: &str) -> bool {
+    variable.starts_with(T::PREFIX)
+        && !T::OTHERS.iter().any(|other| variable.starts_with(other))
+        && !is_service_link(variable)
 }
 
 /// Kubernetes gives each container `NAME_SERVICE_HOST`, `NAME_SERVICE_PORT…`, `NAME_PORT` and
@@ -67,12 +69,12 @@ fn is_service_link(variable: &str) -> bool {
 }
 
 /// The path of the option that a variable names, and whether it is a list.
-fn find(variable: &str, table: &Table) -> Result<(Vec<String>, bool), String> {
+fn find<T: Root>(variable: &str, table: &Table) -> Result<(Vec<String>, bool), String> {
     let name = variable
-        .strip_prefix(PREFIX)
+        .strip_prefix(T::PREFIX)
         .unwrap_or_default()
         .to_ascii_lowercase();
-    let Shape::Section(mut entries) = Config::shape() else {
+    let Shape::Section(mut entries) = T::shape() else {
         return Err("there are no options".into());
     };
     let mut path: Vec<String> = Vec::new();
@@ -87,7 +89,7 @@ fn find(variable: &str, table: &Table) -> Result<(Vec<String>, bool), String> {
                 return Ok((path, matches!(entry.shape, Shape::List)));
             }
             Shape::Value | Shape::List => break,
-            Shape::Section(inner) => entries = inner,
+            Shape::Section(inner) | Shape::Optional { entries: inner, .. } => entries = inner,
             Shape::Named { entries: inner, .. } => {
                 let Some(chosen) = segments.next().filter(|chosen| !chosen.is_empty()) else {
                     break;
@@ -97,7 +99,7 @@ fn find(variable: &str, table: &Table) -> Result<(Vec<String>, bool), String> {
             }
         }
     }
-    Err(unknown(variable))
+    Err(unknown::<T>(variable))
 }
 
 /// A variable cannot spell `my-cluster`, so `my_cluster` stands for it if the file has one.
@@ -114,14 +116,14 @@ fn spelling(table: &Table, path: &[String], chosen: &str) -> String {
         .map_or_else(|| chosen.to_owned(), Clone::clone)
 }
 
-fn unknown(variable: &str) -> String {
+fn unknown<T: Root>(variable: &str) -> String {
     let mut known = Vec::new();
-    if let Shape::Section(entries) = Config::shape() {
-        names(&entries, PREFIX, &mut known);
+    if let Shape::Section(entries) = T::shape() {
+        names(&entries, T::PREFIX, &mut known);
     }
     match toml_error::nearest(variable, known.iter().map(String::as_str)) {
         Some(name) => format!("names no option; did you mean `{name}`?"),
-        None => "names no option; `postern defaults` prints them all".into(),
+        None => format!("names no option; `{} defaults` prints them all", T::PROGRAM),
     }
 }
 
@@ -130,7 +132,9 @@ fn names(entries: &[Entry], prefix: &str, known: &mut Vec<String>) {
         let name = format!("{prefix}{}", entry.key.to_ascii_uppercase());
         match &entry.shape {
             Shape::Value | Shape::List => known.push(name),
-            Shape::Section(inner) => names(inner, &format!("{name}__"), known),
+            Shape::Section(inner) | Shape::Optional { entries: inner, .. } => {
+                names(inner, &format!("{name}__"), known);
+            }
             Shape::Named { entries: inner, .. } => names(inner, &format!("{name}__NAME__"), known),
         }
     }
