@@ -1,3 +1,5 @@
 //! The control plane: the certificate sidecar and the account-routing service.
 //!
 //! It meets the data plane on disk (`postern-certs`) and over HTTP (`postern-api`), never in code.
+
+pub mod vault;
