@@ -2,4 +2,5 @@
 //!
 //! It meets the data plane on disk (`postern-certs`) and over HTTP (`postern-api`), never in code.
 
+pub mod issue;
 pub mod vault;

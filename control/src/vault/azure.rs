@@ -95,8 +95,20 @@ impl Vault {
         if newest.enabled {
             return Ok(newest.version);
         }
-        let newest = self.versions(certificate).await?.into_iter().next();
-        newest.ok_or(VaultError::Disabled)
+        self.newest_listed(certificate).await
+    }
+
+    /// The same with its public part. One request more only if the newest version of all is disabled.
+    pub async fn newest_certificate(
+        &self,
+        certificate: &str,
+    ) -> Result<(Version, CertificateDer<'static>), VaultError> {
+        let newest = self.get(certificate, None).await?;
+        if newest.enabled {
+            return newest.with_certificate();
+        }
+        let newest = self.newest_listed(certificate).await?;
+        self.certificate(certificate, &newest.id).await
     }
 
     /// One version of a certificate with its public part.
@@ -109,8 +121,7 @@ impl Vault {
         if !found.enabled {
             return Err(VaultError::Disabled);
         }
-        let der = found.certificate.ok_or_else(|| lacking("certificate"))?;
-        Ok((found.version, der))
+        found.with_certificate()
     }
 
     /// The public certificates of all versions that are enabled and not expired at `now` (Unix seconds), newest
@@ -347,6 +358,11 @@ impl Vault {
         };
         let call = self.0.certificates.get_certificate(name, Some(options));
         in_time(call).await?.into_model()?.try_into()
+    }
+
+    async fn newest_listed(&self, certificate: &str) -> Result<Version, VaultError> {
+        let newest = self.versions(certificate).await?.into_iter().next();
+        newest.ok_or(VaultError::Disabled)
     }
 
     /// The enabled versions of a certificate, newest first.

@@ -38,6 +38,13 @@ pub(super) struct Described {
     pub(super) certificate: Option<CertificateDer<'static>>,
 }
 
+impl Described {
+    pub(super) fn with_certificate(self) -> Result<(Version, CertificateDer<'static>), VaultError> {
+        let certificate = self.certificate.ok_or_else(|| lacking("certificate"))?;
+        Ok((self.version, certificate))
+    }
+}
+
 impl TryFrom<certificates::Certificate> for Described {
     type Error = VaultError;
 

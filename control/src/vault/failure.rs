@@ -136,7 +136,7 @@ fn timed_out(error: &azure_core::Error) -> bool {
     find::<reqwest::Error>(error).is_some_and(reqwest::Error::is_timeout)
 }
 
-fn find<'a, E: Error + 'static>(error: &'a azure_core::Error) -> Option<&'a E> {
+fn find<E: Error + 'static>(error: &azure_core::Error) -> Option<&E> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
@@ -179,7 +179,7 @@ fn now() -> i64 {
 // Limit: Key Vault's longest message (a missing permission) has about 600 characters.
 const REASON_CHARACTERS_MAX: usize = 800;
 // Limit: throttling windows are seconds; a wrong header must not stop rotation for days.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 #[cfg(test)]
 mod tests;

@@ -156,6 +156,13 @@ pub struct Pending {
     pub state: PendingState,
 }
 
+impl Pending {
+    /// Whether an issuer outside the vault is to sign it.
+    pub fn is_for_us(&self) -> bool {
+        self.issuer == convert::UNKNOWN_ISSUER
+    }
+}
+
 /// How far the creation of a certificate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PendingState {
