@@ -39,9 +39,19 @@ pub(crate) fn apply<T: Root>(
             what,
         };
         let (path, list) = find::<T>(&variable, &table).map_err(refuse)?;
-        insert(&mut table, &path, value(&text, list).map_err(refuse)?);
-        root = T::deserialize(table.clone())
-            .map_err(|error: toml::de::Error| refuse(error.message().to_owned()))?;
+        let mut refused = None;
+        let mut fitting = values(&text, list)
+            .map_err(refuse)?
+            .into_iter()
+            .map(|value| {
+                insert(&mut table, &path, value);
+                T::deserialize(table.clone())
+            });
+        let fitting =
+            fitting.find_map(|read| read.map_err(|error| refused.get_or_insert(error)).ok());
+        root = fitting.ok_or_else(|| {
+            refuse(refused.map_or_else(String::new, |error| error.message().to_owned()))
+        })?;
         overrides.0.insert(path.join("."), variable);
     }
     Ok((root, overrides))
@@ -140,26 +150,31 @@ fn names(entries: &[Entry], prefix: &str, known: &mut Vec<String>) {
     }
 }
 
-/// A list is written as in TOML, or with commas and nothing else; anything else as in the file, without quotes.
-fn value(text: &str, list: bool) -> Result<Value, String> {
+/// A list is written as in TOML, or with commas and nothing else; anything else as in the file, without quotes: what
+/// it may mean, the likeliest first.
+fn values(text: &str, list: bool) -> Result<Vec<Value>, String> {
     let text = text.trim();
     if list && text.starts_with('[') {
         let parsed: Result<Table, _> = format!("value = {text}").parse();
         let value = parsed.ok().and_then(|mut table| table.remove("value"));
-        return value.ok_or_else(|| r#"is not a list, such as ["a", "b"] or a,b"#.to_owned());
+        return value
+            .map(|value| vec![value])
+            .ok_or_else(|| r#"is not a list, such as ["a", "b"] or a,b"#.to_owned());
     }
     if list {
         let items = text
             .split(',')
             .map(str::trim)
             .filter(|item| !item.is_empty());
-        return Ok(Value::Array(
+        return Ok(vec![Value::Array(
             items.map(|item| Value::String(item.to_owned())).collect(),
-        ));
+        )]);
     }
-    Ok(text
-        .parse()
-        .map_or_else(|_| Value::String(text.to_owned()), Value::Integer))
+    let integer = text.parse().ok().map(Value::Integer);
+    let float = text.parse().ok().map(Value::Float);
+    let boolean = text.parse().ok().map(Value::Boolean);
+    let typed = [integer, float, boolean].into_iter().flatten();
+    Ok(typed.chain([Value::String(text.to_owned())]).collect())
 }
 
 fn insert(table: &mut Table, path: &[String], value: Value) {

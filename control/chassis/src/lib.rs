@@ -1,5 +1,5 @@
-//! What the data plane and the control plane have in common and is neither's subject: how they are configured, and
-//! how they log.
+//! What the data plane and the control plane have in common and is neither's subject: how they are configured,
+//! how they log, and what they know of themselves.
 //!
 //! ```text
 //!   options! { … }  ──▶  the type · its defaults · `PROGRAM defaults` · the names of environment variables
@@ -10,7 +10,8 @@
 //! ```
 //!
 //! In reading order: [`options!`] declares sections, of [`Setting`]s such as a [`period`]; [`Root`] is the whole of
-//! them, which [`load()`] reads by `environment`, [`toml_error`] and [`Section`]; [`log`] is the operational log.
+//! them, which [`load()`] reads by `environment`, [`toml_error`] and [`Section`]; [`log`] is the operational log, [`process`] what metrics say of
+//! the process.
 //!
 //! This crate opens no socket and knows no program: each tells it its name, its prefix and its options.
 
@@ -20,6 +21,7 @@ pub mod log;
 mod options;
 pub mod period;
 mod problems;
+pub mod process;
 #[cfg(test)]
 mod tests;
 pub mod toml_error;

@@ -12,6 +12,7 @@ use tracing_log::log::SetLoggerError;
 use tracing_log::{AsLog as _, LogTracer};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::options::Setting;
@@ -130,6 +131,19 @@ where
     (lines, handle)
 }
 
+/// The log as a whole, for a program that adds no layer of its own. Not set up for anybody yet: see [`install`].
+pub fn subscriber<W>(
+    level: LogLevel,
+    noisy: &'static [&'static str],
+    writer: W,
+) -> (impl Subscriber + Send + Sync, LevelHandle)
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let (lines, handle) = lines(level, noisy, writer);
+    (tracing_subscriber::registry().with(lines), handle)
+}
+
 /// Sets the log up for the process: `subscriber` hears everything, also what libraries say through `log`. Once, at
 /// start, before anything else is made.
 pub fn install(subscriber: impl Subscriber + Send + Sync, level: LogLevel) -> Result<(), LogError> {
@@ -199,10 +213,8 @@ mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
-    use serde_json::Value;
-    use tracing_subscriber::layer::SubscriberExt as _;
-
     use super::*;
+    use serde_json::Value;
 
     #[derive(Clone, Default)]
     struct Page(Arc<Mutex<Vec<u8>>>);
@@ -238,8 +250,8 @@ mod tests {
     fn logged(said: impl FnOnce(LevelHandle)) -> Page {
         let page = Page::default();
         let writer = page.clone();
-        let (lines, handle) = lines(LogLevel::Info, &["pingora_core"], move || writer.clone());
-        let subscriber = tracing_subscriber::registry().with(lines);
+        let (subscriber, handle) =
+            subscriber(LogLevel::Info, &["pingora_core"], move || writer.clone());
         tracing::subscriber::with_default(subscriber, || said(handle));
         page
     }

@@ -72,7 +72,7 @@ macro_rules! single_values {
 }
 
 single_values!(
-    u16, u32, u64, usize, String, PathBuf, Duration, SocketAddr, IpNet, HostName
+    bool, f64, u16, u32, u64, usize, String, PathBuf, Duration, SocketAddr, IpNet, HostName
 );
 
 impl<T: Setting> Setting for Option<T> {

@@ -9,6 +9,12 @@ options! {
     pub struct Whole {
         /// How many.
         pub count: usize = 3;
+        /// Whether.
+        pub wanted: bool = true;
+        /// Which part.
+        pub share: f64 = 0.5;
+        /// What it is called.
+        pub title: String = "a".into();
         /// Where.
         pub path: PathBuf = PathBuf::new() => r#""here""#;
         /// May be left out.
@@ -71,7 +77,8 @@ fn the_defaults_show_optional_and_named_sections_as_comments_with_what_they_woul
     assert_eq!(
         print_defaults::<Whole>(),
         "# Introduction.\n\
-         # How many.\ncount = 3\n# Where.\n# path = \"here\"\n\
+         # How many.\ncount = 3\n# Whether.\nwanted = true\n# Which part.\nshare = 0.5\n\
+         # What it is called.\ntitle = \"a\"\n# Where.\n# path = \"here\"\n\
          \n# May be left out.\n# [part]\n# How long.\n# wait = \"5s\"\n\
          \n# Deeper.\n# [part.deep]\n# How deep.\n# level = 1\n\
          \n# Under names.\n# [parts.first]\n# How long.\n# wait = \"5s\"\n\
@@ -105,6 +112,19 @@ fn a_variable_that_names_no_option_is_told_whose_defaults_to_print() {
         read("", &[("WHOLE_COUNTS", "1")]).unwrap_err(),
         "WHOLE_COUNTS: names no option; did you mean `WHOLE_COUNT`?"
     );
+}
+
+#[test]
+fn a_variable_is_read_as_the_type_of_its_option() {
+    let env = [
+        ("WHOLE_WANTED", "false"),
+        ("WHOLE_SHARE", "1"),
+        ("WHOLE_TITLE", "12"),
+    ];
+    let whole = read("", &env).unwrap();
+    assert!(!whole.wanted && whole.share > 0.9 && whole.title == "12");
+    let error = read("", &[("WHOLE_COUNT", "-1")]).unwrap_err();
+    assert!(error.contains("-1"), "{error}");
 }
 
 #[test]

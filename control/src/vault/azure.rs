@@ -165,6 +165,17 @@ impl Vault {
         .map_err(VaultError::Contents)
     }
 
+    /// Key and chain of the newest version of a certificate, and its name in the vault. One request: for who has
+    /// none yet. [`VaultError::Disabled`]: it is disabled, and an older one may not be.
+    pub async fn newest_identity(&self, certificate: &str) -> Result<(String, Parts), VaultError> {
+        let secret = self.newest_secret(certificate).await?;
+        let parts = match contents::parts(secret.content_type.as_deref(), &secret.value) {
+            Err(ContentsError::NotPkcs12) => self.identity(certificate, &secret.id).await?,
+            parts => parts.map_err(VaultError::Contents)?,
+        };
+        Ok((secret.id, parts))
+    }
+
     /// The enabled versions of a secret, newest first, without their values.
     pub async fn secret_versions(&self, name: &str) -> Result<Vec<SecretVersion>, VaultError> {
         let name = checked(name)?;

@@ -48,10 +48,12 @@ pub struct VaultOptions {
     pub connect_timeout: Duration,
     /// How long one request may take, its connection included.
     pub request_timeout: Duration,
+    /// The least time between two requests of this process to the vault, challenges included.
+    pub pace: Duration,
 }
 
 impl VaultOptions {
-    /// Defaults for the vault at `url`: the system's roots, 5 s to connect, 20 s for a request.
+    /// Defaults for the vault at `url`: the system's roots, 5 s to connect, 20 s for a request, no pace.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -59,6 +61,7 @@ impl VaultOptions {
             verify_challenge: true,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(20),
+            pace: Duration::ZERO,
         }
     }
 }

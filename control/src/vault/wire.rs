@@ -4,7 +4,7 @@
 //! the identity for a token again and repeats the request once.
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +14,7 @@ use azure_core::http::{
     AsyncRawResponse, Body, ClientOptions, HttpClient, Request, RetryOptions, StatusCode, Transport,
 };
 use reqwest::{Certificate, Client, ClientBuilder, redirect};
+use tokio::time::Instant;
 
 use super::VaultOptions;
 use super::error::SetupError;
@@ -44,6 +45,7 @@ pub(super) fn vault_options(
     let wire = Wire {
         client: builder.build().map_err(SetupError::Http)?,
         identity: Some(identity.clone()),
+        pace: Pace::new(options.pace),
     };
     Ok(client_options(wire))
 }
@@ -58,6 +60,7 @@ pub(super) fn token_options(on_this_host: bool) -> Result<ClientOptions, SetupEr
     let wire = Wire {
         client: builder.build().map_err(SetupError::Http)?,
         identity: None,
+        pace: Pace::new(Duration::ZERO),
     };
     Ok(client_options(wire))
 }
@@ -85,6 +88,34 @@ fn bounded(connect_timeout: Duration, request_timeout: Duration) -> ClientBuilde
 struct Wire {
     client: Client,
     identity: Option<Identity>,
+    pace: Pace,
+}
+
+/// Requests leave one after the other, at least so far apart. A fleet that starts at once thus sends no bursts.
+#[derive(Debug)]
+struct Pace {
+    apart: Duration,
+    next: Mutex<Instant>,
+}
+
+impl Pace {
+    fn new(apart: Duration) -> Self {
+        Self {
+            apart,
+            next: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Waits for the next turn.
+    async fn turn(&self) {
+        let turn = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = (*next).max(Instant::now());
+            *next = turn + self.apart;
+            turn
+        };
+        tokio::time::sleep_until(turn).await;
+    }
 }
 
 #[async_trait]
@@ -100,6 +131,7 @@ impl HttpClient for Wire {
         for (name, value) in request.headers().iter() {
             outgoing = outgoing.header(name.as_str(), value.as_str());
         }
+        self.pace.turn().await;
         let mut answer = outgoing.body(body.clone()).send().await.map_err(failed)?;
         let status = StatusCode::from(answer.status().as_u16());
         if let (StatusCode::Unauthorized, Some(identity)) = (status, &self.identity)
