@@ -9,8 +9,8 @@
 //! | `GET`, `PUT /stand-in/faults` | [`IdentityFaults`], for other processes |
 //! | `PUT /stand-in/tokens` | `{"lifetime": seconds, "revoke": true}`, each optional |
 //!
-//! The first two are plain HTTP, as they are in Azure. Both take an id of one of the [identities]
-//! (IdentityOptions::client_ids), and need it if there are several, since a virtual machine then answers 400.
+//! The first two are plain HTTP, as they are in Azure. Both take the client id of one of the identities that
+//! there are, and without one answer 400 if there are several.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -5,7 +5,7 @@
 
 use http::StatusCode;
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::testing::http::Answer;
 use crate::testing::tokens::Unusable;
@@ -177,14 +177,11 @@ fn bad_request(message: &str) -> Answer {
 }
 
 fn error(status: StatusCode, code: &str, message: &str) -> Answer {
-    answer(status, json!({ "code": code, "message": message }))
+    let error = json!({ "code": code, "message": message });
+    Answer::new(status, json!({ "error": error }))
 }
 
 fn inner(status: StatusCode, code: &str, message: &str, inner: &str) -> Answer {
     let error = json!({ "code": code, "message": message, "innererror": { "code": inner } });
-    answer(status, error)
-}
-
-fn answer(status: StatusCode, error: Value) -> Answer {
     Answer::new(status, json!({ "error": error }))
 }

@@ -197,14 +197,16 @@ async fn create(service: &Service, call: &Call<'_>, name: &str) -> Result<Answer
             .map(|version| Arc::clone(&version.key));
         (policy, reused)
     };
-    let key = match key {
-        Some(key) => key,
-        None => {
-            let kind = policy.key_kind()?;
-            let made = tokio::task::spawn_blocking(move || Key::generate(kind)).await;
-            let made = made.map_err(|error| bad(error.to_string()))?;
-            Arc::new(made.map_err(|error| bad(error.to_string()))?)
-        }
+    let key = if let Some(key) = key {
+        key
+    } else {
+        let kind = policy.key_kind()?;
+        let failed = |error: &dyn std::fmt::Display| bad(error.to_string());
+        let made = tokio::task::spawn_blocking(move || Key::generate(kind)).await;
+        Arc::new(
+            made.map_err(|error| failed(&error))?
+                .map_err(|error| failed(&error))?,
+        )
     };
     let enabled = call.body["attributes"]["enabled"].as_bool().unwrap_or(true);
     let mut pending = Pending::new(policy, key, enabled, tags(&call.body).unwrap_or_default())?;

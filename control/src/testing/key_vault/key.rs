@@ -129,7 +129,7 @@ impl Key {
 
     /// Signs a digest. ECDSA gives r and s, each as long as the curve's order, one after the other.
     pub(super) fn sign(&self, algorithm: &str, digest: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let unfit = |_| {
+        let unfit = |()| {
             bad(format!(
                 "Key and signing algorithm are incompatible: {algorithm}"
             ))

@@ -26,7 +26,7 @@ pub(super) fn answer(service: &Service, call: &Call<'_>) -> Result<Answer, Refus
         [] if get => {
             let all = objects.certificates.iter().filter_map(|(name, object)| {
                 let newest = object.versions.last()?;
-                Some(item(format!("{}/keys/{name}", call.base), newest))
+                Some(item(&format!("{}/keys/{name}", call.base), newest))
             });
             paging::page(call, all.collect())
         }
@@ -37,7 +37,7 @@ pub(super) fn answer(service: &Service, call: &Call<'_>) -> Result<Answer, Refus
                 .map_or(&[][..], |object| &object.versions);
             let items = versions
                 .iter()
-                .map(|version| item(id(call.base, name, version), version));
+                .map(|version| item(&id(call.base, name, version), version));
             let mut items: Vec<_> = items.collect();
             items.sort_by_key(|item| item["kid"].to_string());
             paging::page(call, items)
@@ -93,7 +93,7 @@ fn show(base: &str, name: &str, version: &CertificateVersion) -> Answer {
     }))
 }
 
-fn item(kid: String, version: &CertificateVersion) -> Value {
+fn item(kid: &str, version: &CertificateVersion) -> Value {
     json!({
         "kid": kid,
         "attributes": version.attributes.show(),

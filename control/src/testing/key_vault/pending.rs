@@ -123,7 +123,7 @@ impl Pending {
     fn complete(&mut self, chain: Vec<Vec<u8>>, now: i64) -> Result<CertificateVersion, Refusal> {
         let mut version = CertificateVersion::new(Arc::clone(&self.key), chain, now)?;
         version.attributes.enabled = self.enabled;
-        version.tags = self.tags.clone();
+        version.tags.clone_from(&self.tags);
         version.contents = self.policy.contents()?;
         version.exportable = self.policy.exportable();
         self.status = Status::Completed;

@@ -122,6 +122,19 @@ impl KeyVault {
         self.service.add(name, version)
     }
 
+    /// Adds a version to the certificate `name` from PEM: the chain, leaf first, and its key as PKCS#8. Returns
+    /// its id.
+    pub fn add_pem(
+        &self,
+        name: &str,
+        chain_pem: &str,
+        key_pem: &str,
+        contents: Contents,
+    ) -> Result<String, SeedError> {
+        self.service
+            .add_pem(name, chain_pem, key_pem, contents, true)
+    }
+
     /// Adds a version to the certificate `name` that was made elsewhere. Returns its id.
     pub fn add_issued(
         &self,

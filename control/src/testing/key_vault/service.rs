@@ -19,8 +19,8 @@ use crate::testing::clock::Clock;
 use crate::testing::http::{self as server, Answer, Handler};
 use crate::testing::tokens::Tokens;
 
-/// What the SDKs of the last years send: the Rust crates 2025-07-01, those for Python 7.x.
-const API_VERSIONS: [&str; 8] = [
+/// What the SDKs send: the Rust crates 2025-07-01, those for Python 7.0 to 2026-04-01.
+const API_VERSIONS: [&str; 9] = [
     "7.0",
     "7.1",
     "7.2",
@@ -29,6 +29,7 @@ const API_VERSIONS: [&str; 8] = [
     "7.5",
     "7.6",
     "2025-07-01",
+    "2026-04-01",
 ];
 
 /// A request whose sender may make it.
