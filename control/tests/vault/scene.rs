@@ -60,14 +60,18 @@ fn vault(stand_in: &KeyVault, folder: &TempDir, change: impl FnOnce(&mut VaultOp
         ..VaultOptions::new(stand_in.url())
     };
     change(&mut options);
-    let source = Arc::clone(stand_in.identity());
+    Vault::new(&options, &identity(Arc::clone(stand_in.identity()))).unwrap()
+}
+
+/// An identity with the tokens of `source`.
+pub fn identity(source: Arc<identity::Identity>) -> Identity {
     let identity = Identity::from_credentials(move || {
         Ok(Arc::new(Keeping {
             source: Arc::clone(&source),
             token: Mutex::default(),
         }))
     });
-    Vault::new(&options, &identity.unwrap()).unwrap()
+    identity.unwrap()
 }
 
 /// A credential that keeps its token until five minutes before its end, whatever a vault says of it, as those of
