@@ -199,10 +199,17 @@ async fn accept(
         connections.spawn(async move {
             tokio::select! {
                 () = connection(stream, tls, handler) => {}
-                _ = down.wait_for(|down| *down) => {}
+                () = comes(&mut down) => {}
             }
             drop(place);
         });
+    }
+}
+
+/// Waits until it is true. If nobody can say so any more, it never comes.
+async fn comes(down: &mut watch::Receiver<bool>) {
+    if down.wait_for(|down| *down).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -241,17 +241,14 @@ fn import(service: &Service, call: &Call<'_>, name: &str) -> Result<Answer, Refu
         .as_str()
         .ok_or_else(|| bad("Property value is missing"))?;
     let password = call.body["pwd"].as_str().unwrap_or_default();
-    let (key, chain, form) = contents::unpack(value, password)?;
-    let mut given = call.body["policy"].clone();
-    if given["secret_props"]["contentType"].is_null() {
-        given["secret_props"] = json!({ "contentType": form.content_type() });
-    }
+    let contents = Policy::new(&call.body["policy"], None)?.contents()?;
+    let (key, chain) = contents::unpack(contents, value, password)?;
+    let policy = Policy::of(&call.body["policy"], &key)?;
     let now = service.now();
     let mut objects = service.objects();
     check_free(&objects, name)?;
     let mut version = CertificateVersion::new(Arc::new(key), chain, now)?;
-    let policy = Policy::new(&given, None)?;
-    version.contents = policy.contents()?;
+    version.contents = contents;
     version.exportable = policy.exportable();
     version.tags = tags(&call.body).unwrap_or_default();
     version.attributes.enabled = call.body["attributes"]["enabled"].as_bool().unwrap_or(true);

@@ -81,39 +81,44 @@ impl Contents {
     }
 }
 
-/// Key and chain, leaf first, of what is to be imported; and which form it has.
+/// Key and chain, leaf first, of what is to be imported. PEM is taken as it is and, as the SDKs send it, as
+/// base64.
 pub(super) fn unpack(
+    contents: Contents,
     value: &str,
     password: &str,
-) -> Result<(Key, Vec<Vec<u8>>, Contents), Refusal> {
-    let (key, mut chain, contents) = if value.contains("-----BEGIN ") {
-        let unreadable = || bad("The specified PEM X.509 certificate content can not be read.");
-        let key = PrivatePkcs8KeyDer::from_pem_slice(value.as_bytes()).map_err(|_| unreadable())?;
-        let key = Key::from_pkcs8(key.secret_pkcs8_der()).map_err(|_| unreadable())?;
-        (
-            key,
-            certificates(value).map_err(|_| unreadable())?,
-            Contents::Pem,
-        )
-    } else {
-        let unreadable = || {
-            bad(
-                "The specified PKCS#12 X.509 certificate content can not be read. Please check if certificate \
-                 is in valid PKCS#12 format.",
-            )
+) -> Result<(Key, Vec<Vec<u8>>), Refusal> {
+    let unreadable = || {
+        let form = match contents {
+            Contents::Pem => "PEM",
+            Contents::Pkcs12 | Contents::Pkcs12TripleDes => "PKCS#12",
         };
-        let der = BASE64_STANDARD.decode(value).map_err(|_| unreadable())?;
-        let archive = Pkcs12Archive::from_pkcs12(&der, password).map_err(|_| unreadable())?;
-        let key = archive.keys.first().ok_or_else(unreadable)?;
-        let key = Key::from_pkcs8(key.key.as_der()).map_err(|_| unreadable())?;
-        let chain = archive.certs.iter().map(|bag| bag.cert.as_der().to_vec());
-        (key, chain.collect(), Contents::Pkcs12)
+        bad(format!(
+            "The specified {form} X.509 certificate content can not be read. Please check if certificate is \
+             in valid {form} format."
+        ))
     };
+    let decoded = match (contents, BASE64_STANDARD.decode(value)) {
+        (Contents::Pem, Err(_)) => value.as_bytes().to_vec(),
+        (_, decoded) => decoded.map_err(|_| unreadable())?,
+    };
+    let (key, mut chain) = if contents == Contents::Pem {
+        let key = PrivatePkcs8KeyDer::from_pem_slice(&decoded).map_err(|_| unreadable())?;
+        let text = String::from_utf8(decoded).map_err(|_| unreadable())?;
+        let chain = certificates(&text).map_err(|_| unreadable())?;
+        (Key::from_pkcs8(key.secret_pkcs8_der()), chain)
+    } else {
+        let archive = Pkcs12Archive::from_pkcs12(&decoded, password).map_err(|_| unreadable())?;
+        let key = archive.keys.first().ok_or_else(unreadable)?;
+        let chain = archive.certs.iter().map(|bag| bag.cert.as_der().to_vec());
+        (Key::from_pkcs8(key.key.as_der()), chain.collect())
+    };
+    let key = key.map_err(|_| unreadable())?;
     let leaf = chain.iter().position(|certificate| key.is_of(certificate));
     let leaf = leaf.ok_or_else(|| bad("No certificate of the specified content has its key."))?;
     let leaf = chain.remove(leaf);
     chain.insert(0, leaf);
-    Ok((key, chain, contents))
+    Ok((key, chain))
 }
 
 /// The certificates of a PEM text.
@@ -177,10 +182,9 @@ mod tests {
         let key = Key::from_pkcs8(key.secret_pkcs8_der()).unwrap();
         for contents in [Contents::Pkcs12, Contents::Pkcs12TripleDes, Contents::Pem] {
             let value = contents.pack(Some(&key), &chain).unwrap();
-            let (unpacked, same, form) = unpack(&value, "").unwrap();
+            let (unpacked, same) = unpack(contents, &value, "").unwrap();
             assert_eq!(unpacked.pkcs8(), key.pkcs8());
             assert_eq!(same, chain);
-            assert_eq!(form.content_type(), contents.content_type());
         }
     }
 }

@@ -127,6 +127,16 @@ impl Key {
         }
     }
 
+    /// Its kind and size as `key_props` have it.
+    pub(super) fn properties(&self) -> Value {
+        let jwk = self.jwk();
+        let modulus = jwk["n"].as_str().map(|n| BASE64_URL_SAFE_NO_PAD.decode(n));
+        match modulus {
+            Some(Ok(n)) => json!({ "kty": "RSA", "key_size": n.len() * 8 }),
+            _ => json!({ "kty": jwk["kty"], "crv": jwk["crv"] }),
+        }
+    }
+
     /// Signs a digest. ECDSA gives r and s, each as long as the curve's order, one after the other.
     pub(super) fn sign(&self, algorithm: &str, digest: &[u8]) -> Result<Vec<u8>, Refusal> {
         let unfit = |()| {

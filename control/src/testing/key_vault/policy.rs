@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::answers::{Refusal, bad};
 use super::contents::Contents;
-use super::key::KeyKind;
+use super::key::{Key, KeyKind};
 
 /// What the fields of a policy that are left out are taken for.
 fn defaults() -> Value {
@@ -49,6 +49,13 @@ impl Policy {
         let policy = Self(policy);
         policy.contents()?;
         Ok(policy)
+    }
+
+    /// This one, for a key that is there.
+    pub(super) fn of(given: &Value, key: &Key) -> Result<Self, Refusal> {
+        let mut given = given.clone();
+        merge(&mut given, &json!({ "key_props": key.properties() }));
+        Self::new(&given, None)
     }
 
     /// As it is shown.

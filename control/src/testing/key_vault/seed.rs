@@ -223,17 +223,17 @@ impl Service {
         let key = Key::from_pkcs8(key.secret_pkcs8_der()).map_err(|e| unreadable(&e))?;
         let chain = certificates(chain).map_err(|e| unreadable(&e))?;
         let refused = |refusal: Refusal| SeedError::Unreadable(format!("{refusal:?}"));
+        let policy = json!({
+            "key_props": { "exportable": exportable },
+            "secret_props": { "contentType": contents.content_type() },
+        });
+        let policy = Policy::of(&policy, &key).map_err(refused)?;
         let version = CertificateVersion::new(Arc::new(key), chain, self.now());
         let version = CertificateVersion {
             contents,
             exportable,
             ..version.map_err(refused)?
         };
-        let policy = json!({
-            "key_props": { "exportable": exportable },
-            "secret_props": { "contentType": contents.content_type() },
-        });
-        let policy = Policy::new(&policy, None).map_err(refused)?;
         let id = version.id.clone();
         let mut objects = self.objects();
         let object = objects.certificates.entry(name.to_owned()).or_default();

@@ -94,7 +94,8 @@ async fn a_seeded_certificate_is_read_with_its_secret() {
     let (status, secret) = scene.get(&format!("/secrets/private/{version}")).await;
     assert_eq!(status, 200, "{secret}");
     assert_eq!(secret["contentType"], "application/x-pkcs12");
-    let (_, chain, _) = contents::unpack(secret["value"].as_str().unwrap(), "").unwrap();
+    let value = secret["value"].as_str().unwrap();
+    let (_, chain) = contents::unpack(Contents::Pkcs12, value, "").unwrap();
     assert_eq!(chain.len(), 1);
     assert_eq!(scene.vault.log().count("GET", "/secrets/private"), 1);
 }
