@@ -1,4 +1,5 @@
-//! From a signing request to a certificate, with a CA in files. What needs a vault is in `tests/issue.rs`.
+//! From a signing request to a certificate, with a CA in files; and a race that only its loser sees. What else needs a
+//! vault is in `tests/vault/issue.rs`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,11 +14,13 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 
 use super::leaf::{Unsigned, is_issued_by};
 use super::*;
-use crate::vault::KeyKind;
+use crate::testing::credential;
+use crate::testing::key_vault::KeyVault;
+use crate::vault::{KeyKind, VaultOptions};
 
 const YEAR: Duration = Duration::from_hours(365 * 24);
 
-fn options() -> PolicyOptions {
+fn options_of_policy() -> PolicyOptions {
     PolicyOptions {
         subject: "CN=postern, O=Example".to_owned(),
         names: vec!["postern.internal.example".to_owned()],
@@ -110,7 +113,7 @@ async fn every_kind_of_key_and_ca_gives_an_identity_that_proves() {
         let policy = PolicyOptions {
             key: kind,
             usage: Usage::Both,
-            ..options()
+            ..options_of_policy()
         };
         let (key, request) = request(algorithm, &ours());
         let (leaf, _) = signed(&authority, &policy.try_into().unwrap(), &request)
@@ -131,7 +134,7 @@ async fn the_certificate_says_what_the_policy_says_and_nothing_of_what_was_asked
     let dir = TempDir::new().unwrap();
     let authority = ca_files(dir.path(), &rcgen::PKCS_ECDSA_P256_SHA256, 3650);
     let (_, request) = request(&rcgen::PKCS_ECDSA_P256_SHA256, &ours());
-    let policy = options().try_into().unwrap();
+    let policy = options_of_policy().try_into().unwrap();
     let (first, _) = signed(&authority, &policy, &request).await.unwrap();
     let (second, cas) = signed(&authority, &policy, &request).await.unwrap();
     let (rest, leaf) = X509Certificate::from_der(&first).unwrap();
@@ -169,9 +172,13 @@ async fn a_certificate_never_outlives_its_ca() {
     let dir = TempDir::new().unwrap();
     let authority = ca_files(dir.path(), &rcgen::PKCS_ECDSA_P256_SHA256, 30);
     let (_, request) = request(&rcgen::PKCS_ECDSA_P256_SHA256, &ours());
-    let (leaf, cas) = signed(&authority, &options().try_into().unwrap(), &request)
-        .await
-        .unwrap();
+    let (leaf, cas) = signed(
+        &authority,
+        &options_of_policy().try_into().unwrap(),
+        &request,
+    )
+    .await
+    .unwrap();
     let (_, leaf) = X509Certificate::from_der(&leaf).unwrap();
     assert_eq!(
         leaf.validity().not_after.timestamp(),
@@ -181,7 +188,7 @@ async fn a_certificate_never_outlives_its_ca() {
 
 #[test]
 fn a_request_that_is_not_what_the_policy_says_is_refused() {
-    let policy: Policy = options().try_into().unwrap();
+    let policy: Policy = options_of_policy().try_into().unwrap();
     let refused = |der: &[u8]| request::verified(der, &policy).unwrap_err().to_string();
     let ec = &rcgen::PKCS_ECDSA_P256_SHA256;
 
@@ -219,7 +226,12 @@ async fn a_signature_of_another_key_is_not_taken() {
     ca_files(other.path(), algorithm, 3650);
     std::fs::copy(other.path().join("ca.key"), one.path().join("ca.key")).unwrap();
     let (_, request) = request(algorithm, &ours());
-    let refused = signed(&authority, &options().try_into().unwrap(), &request).await;
+    let refused = signed(
+        &authority,
+        &options_of_policy().try_into().unwrap(),
+        &request,
+    )
+    .await;
     assert!(matches!(refused, Err(IssueError::Signature)));
 }
 
@@ -243,4 +255,33 @@ async fn who_issued_a_certificate_is_told_by_key_and_not_by_name() {
         .unwrap();
     let leaf = CertificateDer::from_pem_slice(namesake.chain_pem.as_bytes()).unwrap();
     assert!(!is_issued_by(&leaf, &cas.all[0]));
+}
+
+#[tokio::test]
+async fn who_creates_after_somebody_else_has_finished_takes_it_back() {
+    let stand_in = KeyVault::start().await.unwrap();
+    let dir = TempDir::new().unwrap();
+    let ca = dir.path().join("stand-in.pem");
+    std::fs::write(&ca, stand_in.ca_pem()).unwrap();
+    let options = VaultOptions {
+        ca: Some(ca),
+        verify_challenge: false,
+        ..VaultOptions::new(stand_in.url())
+    };
+    let identity = credential::identity(stand_in.identity()).unwrap();
+    let vault = Vault::new(&options, &identity).unwrap();
+    let authority = ca_files(dir.path(), &rcgen::PKCS_ECDSA_P256_SHA256, 3650);
+    let trust = trust(&authority);
+    let cas = authority.current(&trust, now()).await.unwrap();
+    let policy = options_of_policy().try_into().unwrap();
+    let issuer = Issuer::new(vault.clone(), "client", policy, authority);
+
+    let first = issuer.round(&trust, now()).await.unwrap();
+    assert!(matches!(first, Outcome::Issued { .. }), "{first:?}");
+    // As if the look had been before that round, and the creation after it.
+    let late = issuer.issue(None, &cas, Due::Missing, now()).await.unwrap();
+    assert_eq!(late, Outcome::Lost);
+    assert_eq!(vault.enabled("client", now()).await.unwrap().len(), 1);
+    let pending = vault.pending("client").await;
+    assert!(matches!(pending, Err(VaultError::NotFound)), "{pending:?}");
 }

@@ -1,15 +1,9 @@
 //! A stand-in, and vaults that reach it as a sidecar would.
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-use async_trait::async_trait;
-use azure_core::credentials::{AccessToken, Secret, TokenCredential, TokenRequestOptions};
-use azure_core::time::OffsetDateTime;
 use postern_certs::dev_ca::DevCa;
-use postern_control::testing::identity;
-use postern_control::testing::key_vault::{KeyVault, RESOURCE};
-use postern_control::vault::{Identity, Vault, VaultOptions};
+use postern_control::testing::credential;
+use postern_control::testing::key_vault::KeyVault;
+use postern_control::vault::{Vault, VaultOptions};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tempfile::TempDir;
@@ -60,47 +54,11 @@ fn vault(stand_in: &KeyVault, folder: &TempDir, change: impl FnOnce(&mut VaultOp
         ..VaultOptions::new(stand_in.url())
     };
     change(&mut options);
-    Vault::new(&options, &identity(Arc::clone(stand_in.identity()))).unwrap()
-}
-
-/// An identity with the tokens of `source`.
-pub fn identity(source: Arc<identity::Identity>) -> Identity {
-    let identity = Identity::from_credentials(move || {
-        Ok(Arc::new(Keeping {
-            source: Arc::clone(&source),
-            token: Mutex::default(),
-        }))
-    });
-    identity.unwrap()
-}
-
-/// A credential that keeps its token until five minutes before its end, whatever a vault says of it, as those of
-/// `azure_identity` do.
-#[derive(Debug)]
-struct Keeping {
-    source: Arc<identity::Identity>,
-    token: Mutex<Option<AccessToken>>,
-}
-
-#[async_trait]
-impl TokenCredential for Keeping {
-    async fn get_token(
-        &self,
-        scopes: &[&str],
-        _: Option<TokenRequestOptions<'_>>,
-    ) -> azure_core::Result<AccessToken> {
-        assert_eq!(scopes, [format!("{RESOURCE}/.default")]);
-        let mut kept = self.token.lock().unwrap();
-        let soon = OffsetDateTime::now_utc() + Duration::from_secs(300);
-        if let Some(token) = kept.as_ref().filter(|token| token.expires_on > soon) {
-            return Ok(token.clone());
-        }
-        let (token, end) = self.source.token(RESOURCE);
-        let end = OffsetDateTime::from_unix_timestamp(end).unwrap();
-        let token = AccessToken::new(Secret::new(token), end);
-        *kept = Some(token.clone());
-        Ok(token)
-    }
+    Vault::new(
+        &options,
+        &credential::identity(stand_in.identity()).unwrap(),
+    )
+    .unwrap()
 }
 
 pub fn der(pem: &str) -> CertificateDer<'static> {

@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use postern_certs::dev_ca::DevCa;
 use postern_certs::{Bundle, Expectations, UnixTime};
 use postern_control::testing::http::{Answer, Call, Handler, Server};
-use postern_control::testing::identity;
+use postern_control::testing::{credential, identity};
 use postern_control::vault::{Vault, VaultOptions};
 use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use crate::scene::{der, identity};
+use crate::scene::der;
 
 type Respond = Box<dyn Fn(&Call) -> Answer + Send + Sync>;
 
@@ -85,7 +85,7 @@ async fn scene(respond: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Sce
     };
     let source = Arc::new(identity::Identity::start().await.unwrap());
     Scene {
-        vault: Vault::new(&options, &identity(source)).unwrap(),
+        vault: Vault::new(&options, &credential::identity(&source).unwrap()).unwrap(),
         server,
         _running: (running, folder),
     }
