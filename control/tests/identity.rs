@@ -1,216 +1,189 @@
-//! The identities as the SDK finds them: in the environment of a process. So this test starts itself again, in that
-//! environment, and asks the process to look into the vault.
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+//! The identity stand-in, as the identity crate of Azure's SDK knows the services it stands for.
+//!
+//! App Service's protocol is found through the environment of a process; the sidecar's tests begin one.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::fmt;
 use std::sync::Arc;
 
-use postern_certs::dev_ca::DevCa;
-use postern_control::testing::identity::{
-    CLIENT_ID, Identity as Source, IdentityFaults, IdentityOptions as SourceOptions,
+use async_trait::async_trait;
+use azure_core::cloud::CustomConfiguration;
+use azure_core::credentials::TokenCredential;
+use azure_core::http::{AsyncRawResponse, ClientOptions, HttpClient, Request, Transport, Url};
+use azure_identity::{
+    ClientAssertionCredentialOptions, ManagedIdentityCredential, ManagedIdentityCredentialOptions,
+    UserAssignedId, WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
 };
-use postern_control::testing::key_vault::{KeyVault, KeyVaultOptions};
-use postern_control::vault::{Identity, IdentityOptions, Vault, VaultOptions};
-use tempfile::TempDir;
+use postern_control::testing::identity::{
+    CLIENT_ID, Identity, IdentityFaults, IdentityOptions, TENANT,
+};
+use postern_control::testing::key_vault::RESOURCE;
 
-fn main() {
-    let arguments: Vec<_> = std::env::args().collect();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [_, AS_A_CLIENT, kind, client_id, url, ca] => {
-            runtime.block_on(client(kind, client_id, url, ca))
-        }
-        _ => runtime.block_on(tests()),
+const SCOPE: &str = "https://vault.azure.net/.default";
+
+/// Sends what is for the address of IMDS, which no test can listen on, to its stand-in.
+struct ToStandIn {
+    imds: Url,
+    client: reqwest::Client,
+}
+
+impl fmt::Debug for ToStandIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ToStandIn")
     }
 }
 
-async fn tests() {
-    a_managed_identity_reads_and_its_refused_token_is_replaced().await;
-    a_managed_identity_of_another_client_id_is_refused_with_a_sentence().await;
-    several_identities_and_no_client_id_are_refused_with_a_sentence().await;
-    a_token_is_replaced_before_it_ends().await;
-    a_workload_identity_reads_and_its_refused_token_is_replaced().await;
-}
-
-async fn a_managed_identity_reads_and_its_refused_token_is_replaced() {
-    let scene = Scene::start(SourceOptions::default()).await;
-    let mut client = scene.client("managed", CLIENT_ID);
-    assert_eq!(client.look(), "ok");
-    assert_eq!(client.look(), "ok");
-    assert_eq!(scene.source.requests(), 1);
-    // The SDK's credential keeps a token of a day; only ours drops it.
-    scene.source.tokens().revoke();
-    assert_eq!(client.look(), "ok");
-    assert_eq!(scene.source.requests(), 2);
-}
-
-async fn a_managed_identity_of_another_client_id_is_refused_with_a_sentence() {
-    let scene = Scene::start(SourceOptions::default()).await;
-    let mut client = scene.client("managed", "5a7d1e00-0000-4000-8000-00000000ffff");
-    let refused = client.look();
-    assert!(
-        refused.starts_with("identity: there is no token for the vault"),
-        "{refused}"
-    );
-    assert!(
-        refused.contains("has not been assigned to this resource"),
-        "{refused}"
-    );
-}
-
-async fn several_identities_and_no_client_id_are_refused_with_a_sentence() {
-    let client_ids = vec![CLIENT_ID.to_owned(), "another".to_owned()];
-    let scene = Scene::start(SourceOptions {
-        client_ids,
-        ..SourceOptions::default()
-    })
-    .await;
-    let refused = scene.client("managed", "").look();
-    assert!(
-        refused.starts_with("identity: there is no token for the vault"),
-        "{refused}"
-    );
-}
-
-async fn a_token_is_replaced_before_it_ends() {
-    // Less than the five minutes before which the SDK asks again.
-    let scene = Scene::start(SourceOptions {
-        lifetime: 240,
-        ..SourceOptions::default()
-    })
-    .await;
-    let mut client = scene.client("managed", CLIENT_ID);
-    assert_eq!(client.look(), "ok");
-    assert_eq!(client.look(), "ok");
-    assert_eq!(scene.source.requests(), 2);
-    // Only the challenge; no request carried a token that had ended.
-    assert_eq!(scene.vault.log().count_status(401), 1);
-    // While there is no new one, the old one is good to its end.
-    scene.source.set_faults(IdentityFaults {
-        error: Some(500),
-        ..IdentityFaults::default()
-    });
-    assert_eq!(client.look(), "ok");
-    scene.source.tokens().revoke();
-    let refused = client.look();
-    assert!(
-        refused.starts_with("identity: there is no token for the vault"),
-        "{refused}"
-    );
-}
-
-async fn a_workload_identity_reads_and_its_refused_token_is_replaced() {
-    let scene = Scene::start(SourceOptions::default()).await;
-    let mut client = scene.client("workload", "");
-    assert_eq!(client.look(), "ok");
-    scene.source.tokens().revoke();
-    assert_eq!(client.look(), "ok");
-    assert_eq!(scene.source.requests(), 2);
-}
-
-/// A vault with one certificate, and what gives tokens for it.
-struct Scene {
-    source: Arc<Source>,
-    vault: KeyVault,
-    folder: TempDir,
-}
-
-impl Scene {
-    async fn start(options: SourceOptions) -> Self {
-        let source = Arc::new(Source::start_with(options).await.unwrap());
-        let vault = KeyVault::start_with(KeyVaultOptions::default(), Arc::clone(&source));
-        let vault = vault.await.unwrap();
-        vault
-            .add_ca("internal-ca", DevCa::new("Internal CA").unwrap())
-            .unwrap();
-        let folder = TempDir::new().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), vault.ca_pem()).unwrap();
-        std::fs::write(folder.path().join("assertion"), source.assertion()).unwrap();
-        Self {
-            source,
-            vault,
-            folder,
-        }
-    }
-
-    fn client(&self, kind: &str, client_id: &str) -> Client {
-        let ca = self.folder.path().join("ca.pem");
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([AS_A_CLIENT, kind, client_id, &self.vault.url()])
-            .arg(&ca)
-            .envs(match kind {
-                "managed" => self.source.environment(),
-                _ => self.source.workload_environment(),
-            })
-            .env(
-                "AZURE_FEDERATED_TOKEN_FILE",
-                self.folder.path().join("assertion"),
-            )
-            // The token endpoint of the workload identity is of the same CA.
-            .env("SSL_CERT_FILE", &ca)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Client {
-            orders: child.stdin.take().unwrap(),
-            answers: BufReader::new(child.stdout.take().unwrap()),
-            child,
-        }
+#[async_trait]
+impl HttpClient for ToStandIn {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+        let mut request = request.clone();
+        assert_eq!(request.url().host_str(), Some("169.254.169.254"));
+        request.url_mut().set_host(self.imds.host_str()).unwrap();
+        request.url_mut().set_port(self.imds.port()).unwrap();
+        self.client.execute_request(&request).await
     }
 }
 
-/// A process that looks into the vault when told to.
-struct Client {
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    child: Child,
-}
-
-impl Client {
-    fn look(&mut self) -> String {
-        self.orders.write_all(b"look\n").unwrap();
-        let mut answer = String::new();
-        // The test's runtime has other threads, on which the stand-ins run.
-        tokio::task::block_in_place(|| self.answers.read_line(&mut answer)).unwrap();
-        answer.trim_end().to_owned()
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-async fn client(kind: &str, client_id: &str, url: &str, ca: &str) {
-    let client_id = Some(client_id)
-        .filter(|id| !id.is_empty())
-        .map(str::to_owned);
-    let options = match kind {
-        "managed" => IdentityOptions::Managed { client_id },
-        _ => IdentityOptions::Workload {
-            client_id,
-            tenant_id: None,
+fn managed(identity: &Identity, client_id: Option<&str>) -> Arc<ManagedIdentityCredential> {
+    let transport = ToStandIn {
+        imds: identity.imds().parse().unwrap(),
+        client: reqwest::Client::new(),
+    };
+    let options = ManagedIdentityCredentialOptions {
+        user_assigned_id: client_id.map(|id| UserAssignedId::ClientId(id.to_owned())),
+        client_options: ClientOptions {
+            transport: Some(Transport::new(Arc::new(transport))),
+            ..ClientOptions::default()
         },
     };
-    let identity = Identity::new(options).unwrap();
-    let options = VaultOptions {
-        ca: Some(ca.into()),
-        verify_challenge: false,
-        ..VaultOptions::new(url)
-    };
-    let vault = Vault::new(&options, &identity).unwrap();
-    for order in std::io::stdin().lines() {
-        assert_eq!(order.unwrap(), "look");
-        let answer = match vault.newest("internal-ca").await {
-            Ok(_) => "ok".to_owned(),
-            Err(error) => format!("{}: {error}", error.label()),
-        };
-        writeln!(std::io::stdout(), "{answer}").unwrap();
-    }
+    ManagedIdentityCredential::new(Some(options)).unwrap()
 }
 
-const AS_A_CLIENT: &str = "as-a-client";
+#[tokio::test]
+async fn a_virtual_machine_gets_a_token_that_a_vault_accepts() {
+    let identity = Identity::start().await.unwrap();
+    let token = managed(&identity, Some(CLIENT_ID))
+        .get_token(&[SCOPE], None)
+        .await
+        .unwrap();
+    assert_eq!(
+        identity.tokens().check(token.token.secret(), RESOURCE),
+        Ok(())
+    );
+    let left = token.expires_on.unix_timestamp() - identity.clock().now();
+    assert!((24 * 3600 - 60..=24 * 3600).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn of_several_identities_one_must_be_named_that_is_there() {
+    let options = IdentityOptions {
+        client_ids: vec!["one".to_owned(), "two".to_owned()],
+        ..IdentityOptions::default()
+    };
+    let identity = Identity::start_with(options).await.unwrap();
+    managed(&identity, Some("two"))
+        .get_token(&[SCOPE], None)
+        .await
+        .unwrap();
+    for client_id in [None, Some("three")] {
+        let refused = managed(&identity, client_id)
+            .get_token(&[SCOPE], None)
+            .await
+            .unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains("has not been assigned"), "{text}");
+    }
+    assert_eq!(identity.requests(), 3);
+}
+
+#[tokio::test]
+async fn a_pod_gets_a_token_for_its_assertion() {
+    let identity = Identity::start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let get = async |assertion: &str| {
+        let file = folder.path().join(assertion);
+        std::fs::write(&file, assertion).unwrap();
+        let ca = reqwest::Certificate::from_pem(identity.ca_pem().as_bytes()).unwrap();
+        let client = reqwest::Client::builder()
+            .tls_certs_only([ca])
+            .build()
+            .unwrap();
+        let mut cloud = CustomConfiguration::default();
+        cloud.authority_host = identity.workload_environment()[0].1.clone();
+        let client_options = ClientOptions {
+            transport: Some(Transport::new(Arc::new(client))),
+            cloud: Some(Arc::new(cloud.into())),
+            ..ClientOptions::default()
+        };
+        let options = WorkloadIdentityCredentialOptions {
+            credential_options: ClientAssertionCredentialOptions { client_options },
+            client_id: Some(CLIENT_ID.to_owned()),
+            tenant_id: Some(TENANT.to_owned()),
+            token_file_path: Some(file),
+        };
+        let credential = WorkloadIdentityCredential::new(Some(options)).unwrap();
+        credential.get_token(&[SCOPE], None).await
+    };
+    let token = get(identity.assertion()).await.unwrap();
+    assert_eq!(
+        identity.tokens().check(token.token.secret(), RESOURCE),
+        Ok(())
+    );
+    let refused = get("another").await.unwrap_err().to_string();
+    assert!(refused.contains("AADSTS700213"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_caller_without_the_right_header_gets_nothing() {
+    let identity = Identity::start().await.unwrap();
+    let client = reqwest::Client::new();
+    let query = format!("?api-version=2019-08-01&resource={RESOURCE}");
+    let endpoint = identity.environment().remove(0).1;
+    let status = async |url: String, name: &str, value: &str| {
+        let request = client.get(url).header(name, value);
+        request.send().await.unwrap().status().as_u16()
+    };
+    let header = identity.environment().remove(1).1;
+    for (name, value, expected) in [
+        ("x-identity-header", header.as_str(), 200),
+        ("x-identity-header", "guessed", 401),
+        ("metadata", "true", 401),
+    ] {
+        assert_eq!(
+            status(format!("{endpoint}{query}"), name, value).await,
+            expected
+        );
+    }
+    let imds = identity.imds();
+    assert_eq!(
+        status(format!("{imds}{query}"), "metadata", "true").await,
+        200
+    );
+    assert_eq!(status(format!("{imds}{query}"), "accept", "*/*").await, 400);
+    assert_eq!(status(imds, "metadata", "true").await, 400);
+}
+
+#[tokio::test]
+async fn it_is_unavailable_as_often_as_said() {
+    let identity = Identity::start().await.unwrap();
+    let url = format!(
+        "{}?api-version=2018-02-01&resource={RESOURCE}",
+        identity.imds()
+    );
+    let client = reqwest::Client::new();
+    for error in [404, 410, 429, 500] {
+        identity.set_faults(IdentityFaults {
+            error: Some(error),
+            times: Some(1),
+            ..IdentityFaults::default()
+        });
+        for expected in [error, 200] {
+            let answer = client
+                .get(&url)
+                .header("metadata", "true")
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(answer.status(), expected);
+        }
+    }
+}

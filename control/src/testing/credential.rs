@@ -58,4 +58,4 @@ impl TokenCredential for Keeping {
     }
 }
 
-const REFRESHED_BEFORE: Duration = Duration::from_secs(300);
+const REFRESHED_BEFORE: Duration = Duration::from_mins(5);
