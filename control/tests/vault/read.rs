@@ -46,7 +46,7 @@ async fn a_disabled_newest_version_gives_way_to_the_newest_that_is_enabled() {
         scene
             .stand_in
             .set_enabled("private", Some(id), false)
-            .unwrap()
+            .unwrap();
     };
     disable(&ids[2]);
     assert_eq!(scene.vault.newest("private").await.unwrap().id, ids[1]);
