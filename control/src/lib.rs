@@ -13,4 +13,6 @@
 
 pub mod issue;
 pub mod sidecar;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod vault;

@@ -200,16 +200,9 @@ impl Issuer {
                     due,
                 })
             }
-            Err(
-                error @ (VaultError::Conflict { .. }
-                | VaultError::NotFound
-                | VaultError::Rejected { .. }),
-            ) => {
-                if self.changed_since(before.as_ref()).await? {
-                    Ok(Outcome::Lost)
-                } else {
-                    Err(error.into())
-                }
+            // Already merged, or taken back: the service says so in several ways.
+            Err(_) if self.changed_since(before.as_ref()).await.unwrap_or(false) => {
+                Ok(Outcome::Lost)
             }
             Err(error) => Err(error.into()),
         }

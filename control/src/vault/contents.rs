@@ -34,7 +34,7 @@ pub enum ContentsError {
     NotBase64,
     /// Broken, or with a password.
     #[error(
-        "it says it is PKCS#12, but it cannot be opened with the empty password; import it again"
+        "it says it is PKCS#12, but it cannot be opened with the empty password; import it again, or set the policy's content type to PEM"
     )]
     NotPkcs12,
     /// Broken.
