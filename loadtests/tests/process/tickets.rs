@@ -86,8 +86,8 @@ fn key(secret: u8, from: i64, to: i64) -> TicketKey {
     TicketKey::new(&[secret; 32], now() + from, now() + to).unwrap()
 }
 
-fn keys(keys: &[TicketKey]) -> TicketKeys {
-    TicketKeys::new(keys.to_vec()).unwrap()
+fn keys<const N: usize>(keys: [TicketKey; N]) -> TicketKeys {
+    TicketKeys::new(keys.into()).unwrap()
 }
 
 /// A whole visit, whose end has a ticket for the next. How the handshake went.
@@ -107,7 +107,7 @@ async fn visit(postern: &Postern, tls: &Tls, protocol: Protocol) -> HandshakeKin
 
 #[tokio::test]
 async fn a_client_resumes_on_another_instance_by_each_version_and_protocol() {
-    let fleet = Fleet::start(&keys(&[key(1, -60, DAY)])).await;
+    let fleet = Fleet::start(&keys([key(1, -60, DAY)])).await;
     let one = &fleet.scene.stack.postern;
     for version in VERSIONS {
         for protocol in Protocol::ALL {
@@ -138,7 +138,7 @@ async fn a_client_resumes_on_another_instance_by_each_version_and_protocol() {
 async fn keys_rotate_by_an_overlap_and_one_that_ended_means_a_full_handshake() {
     let old = key(1, -60, DAY);
     let new = key(2, -30, DAY);
-    let fleet = Fleet::start(&keys(&[old.clone()])).await;
+    let fleet = Fleet::start(&keys([old.clone()])).await;
     let one = &fleet.scene.stack.postern;
     for version in VERSIONS {
         let protocol = Protocol::Http2;
@@ -149,20 +149,20 @@ async fn keys_rotate_by_an_overlap_and_one_that_ended_means_a_full_handshake() {
         }
         // A key that is to come changes nothing, one that has begun encrypts, and the old one still decrypts.
         fleet
-            .publish(&keys(&[old.clone(), key(3, DAY, 2 * DAY)]))
+            .publish(&keys([old.clone(), key(3, DAY, 2 * DAY)]))
             .await;
         let kind = visit(&fleet.other, &kept, protocol).await;
         assert_eq!(kind, HandshakeKind::Resumed);
-        fleet.publish(&keys(&[old.clone(), new.clone()])).await;
+        fleet.publish(&keys([old.clone(), new.clone()])).await;
         let kind = visit(&fleet.other, &kept, protocol).await;
         assert_eq!(kind, HandshakeKind::Resumed);
         // The old key ends: who has come since has a ticket of the new one, who has not begins anew.
         let ended = key(1, -60, -1);
-        fleet.publish(&keys(&[ended, new.clone()])).await;
+        fleet.publish(&keys([ended, new.clone()])).await;
         assert_eq!(visit(one, &kept, protocol).await, HandshakeKind::Resumed);
         assert_eq!(visit(one, &left, protocol).await, HandshakeKind::Full);
         assert_eq!(visit(one, &left, protocol).await, HandshakeKind::Resumed);
-        fleet.publish(&keys(&[old.clone()])).await;
+        fleet.publish(&keys([old.clone()])).await;
     }
     let failed = [("ending", "handshake_failed")];
     let name = "postern_connections_total";
@@ -198,7 +198,7 @@ async fn without_shared_keys_each_instance_has_its_own_and_takes_shared_ones_whe
     assert_eq!(said(), 1, "in one line");
 
     let store = Store::open(&path).unwrap();
-    store.publish(&keys(&[key(1, -60, DAY)]), "first").unwrap();
+    store.publish(&keys([key(1, -60, DAY)]), "first").unwrap();
     scene.counted("postern_tickets_shared", &[], 1.0).await;
     let tls = scene.stack.tls().unwrap();
     assert_eq!(visit(one, &tls, Protocol::Http1).await, HandshakeKind::Full);
@@ -215,7 +215,7 @@ async fn without_shared_keys_each_instance_has_its_own_and_takes_shared_ones_whe
 
 #[tokio::test]
 async fn a_ticket_of_one_link_gives_no_right_to_another() {
-    let fleet = Fleet::start(&keys(&[key(1, -60, DAY)])).await;
+    let fleet = Fleet::start(&keys([key(1, -60, DAY)])).await;
     for version in VERSIONS {
         let tls = fleet.tls(version);
         visit(&fleet.scene.stack.postern, &tls, Protocol::Http1).await;
@@ -242,7 +242,7 @@ async fn a_ticket_of_one_link_gives_no_right_to_another() {
 
 #[tokio::test]
 async fn a_ticket_is_good_for_its_own_server_name_alone() {
-    let fleet = Fleet::start(&keys(&[key(1, -60, DAY)])).await;
+    let fleet = Fleet::start(&keys([key(1, -60, DAY)])).await;
     for version in VERSIONS {
         let mut config: ClientConfig = fleet.tls(version).config();
         config.resumption = Resumption::store(Arc::new(AnyName::new()));
