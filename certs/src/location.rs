@@ -379,10 +379,7 @@ fn parse_manifest(path: &Path, content: &[u8]) -> Result<Manifest, ReadError> {
 }
 
 fn certificate_files(root: &Path) -> Result<Vec<(Role, PathBuf, Stamp)>, ReadError> {
-    let unreadable = |source| ReadError::Io {
-        path: root.to_owned(),
-        source,
-    };
+    let unreadable = |source| io_error(root, source);
     let mut paths = Vec::new();
     for (seen, entry) in fs::read_dir(root).map_err(unreadable)?.enumerate() {
         let name = entry.map_err(unreadable)?.file_name();

@@ -44,6 +44,14 @@ impl Parts {
         }
     }
 
+    /// Trust anchors only, as DER.
+    pub fn anchors_from_der(anchors: &[CertificateDer<'_>]) -> Self {
+        Self {
+            anchors: Zeroizing::new(pem::encode_certificates(anchors)),
+            ..Self::default()
+        }
+    }
+
     /// A chain (leaf first) and its key as DER, for callers that unpack PKCS#12.
     pub fn from_der(chain: &[CertificateDer<'_>], key: &PrivateKeyDer<'_>) -> Self {
         Self {

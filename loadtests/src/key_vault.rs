@@ -12,6 +12,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -74,6 +75,13 @@ pub struct Stands {
 pub async fn start(options: &KeyVaultOptions) -> Result<Stands, KeyVaultError> {
     let folder = &options.folder;
     make_folder(folder)?;
+    // Keys lie in it unencrypted.
+    let owner = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(folder, owner).map_err(|source| StackError::File {
+        action: "protect",
+        path: folder.clone(),
+        source,
+    })?;
     let identity = IdentityOptions {
         listen: options.identity,
         lifetime: options.token_lifetime,
@@ -94,7 +102,7 @@ pub async fn start(options: &KeyVaultOptions) -> Result<Stands, KeyVaultError> {
     let environment = folder.join("environment");
     let variables = vault.identity().environment().into_iter();
     let lines = variables.map(|(name, value)| format!("{name}={value}\n"));
-    write_file(&environment, &lines.collect::<String>())?;
+    write_file(&environment, lines.collect::<String>())?;
     Ok(Stands {
         vault,
         ca,
@@ -171,7 +179,7 @@ fn make_usual(folder: &Path) -> Result<(), StackError> {
     let internal = DevCa::new("Postern development internal CA")?;
     for (name, ca) in [("public-ca", &public), ("internal-ca", &internal)] {
         write_file(&folder.join(name).with_extension("crt"), ca.ca_pem())?;
-        write_file(&folder.join(name).with_extension("key"), &ca.ca_key_pem())?;
+        write_file(&folder.join(name).with_extension("key"), ca.ca_key_pem())?;
     }
     public
         .server(&[CERTIFICATE_NAME])?

@@ -97,12 +97,12 @@ pub struct SetupError(#[source] rustls::Error);
 impl Credentials {
     /// Watches these places. Nothing is read before the first [`Credentials::refresh`].
     pub fn new(options: Options, metrics: Arc<Metrics>) -> Result<Self, SetupError> {
-        let server = options.server.iter().map(|(path, names)| {
+        let server = options.server.into_iter().map(|(path, names)| {
             let expectations = Expectations::server().covering(names);
             Source::new(CredentialUse::Server, path, expectations)
         });
         let (identity, trust) = (Expectations::client(), Expectations::trust());
-        let tickets = options.ticket_keys.as_deref();
+        let tickets = options.ticket_keys;
         Ok(Self {
             server: ArcSwap::default(),
             client: ArcSwapOption::empty(),
@@ -110,8 +110,8 @@ impl Credentials {
             tickets: Arc::new(Tickets::new().map_err(SetupError)?),
             watched: Mutex::new(Watched {
                 server: server.collect(),
-                identity: Source::new(CredentialUse::Client, &options.identity, identity),
-                trust: Source::new(CredentialUse::Trust, &options.trust, trust),
+                identity: Source::new(CredentialUse::Client, options.identity, identity),
+                trust: Source::new(CredentialUse::Trust, options.trust, trust),
                 ticket_keys: tickets
                     .map(|path| Source::new(CredentialUse::Tickets, path, TicketExpectations)),
                 generation: 0,

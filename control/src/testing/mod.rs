@@ -1,12 +1,14 @@
 //! Stand-ins for Azure's services, for tests and for the local stack. Never part of a production build.
 //!
 //! * [`key_vault`]: a Key Vault; [`identity`]: what gives out the tokens that it accepts.
+//! * [`credential`]: the identity for a vault in the same process.
 //! * [`http`]: the server under both; [`tokens`], [`clock`]: what they share.
 //!
 //! Invariant: they speak the services' protocol as the SDKs of Azure know it. The SDK for Python is run against
 //! them in the tests of `postern-loadtests`, so that it is not only our idea of it.
 
 pub mod clock;
+pub mod credential;
 pub mod http;
 pub mod identity;
 pub mod key_vault;

@@ -5,13 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postern_api::HostName;
+use postern_chassis::{Section, Setting, options, period};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
-
-use super::options::{Setting, options};
-use super::period;
-use super::problems::Section;
 
 options! {
     /// TLS towards clients.

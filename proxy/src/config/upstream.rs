@@ -6,11 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postern_api::HostName;
+use postern_chassis::{Section, Setting, options, period};
 use serde::{Deserialize, Serialize};
-
-use super::options::{Setting, options};
-use super::period;
-use super::problems::Section;
 
 options! {
     /// Mutual TLS to the ingress.

@@ -46,7 +46,7 @@ pub struct Rejected {
 
 impl<P: Proof> Source<P> {
     /// Nothing is read yet.
-    pub(super) fn new(used_as: CredentialUse, path: &Path, proof: P) -> Self {
+    pub(super) fn new(used_as: CredentialUse, path: PathBuf, proof: P) -> Self {
         Self {
             used_as,
             watch: Watch::new(Location::new(path), proof),

@@ -117,7 +117,7 @@ impl Tally {
         async move {
             if cut.wait_for(|cut| generation <= *cut).await.is_err() {
                 // Nobody is left to cut anything.
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }
@@ -248,14 +248,14 @@ mod tests {
             let entered = tally.enter(generation);
             tally.drive(generation, async move {
                 let _entered = entered;
-                std::future::pending().await
+                std::future::pending::<()>().await;
             });
         };
         begin(1);
         begin(1);
         tally.supersede(2);
         begin(2);
-        tally.cut(Duration::from_secs(3600));
+        tally.cut(Duration::from_hours(1));
         let tunnel = tally.cutting(1);
         assert!(futures_util::poll!(std::pin::pin!(tally.cutting(1))).is_pending());
         tally.cut(Duration::ZERO);
