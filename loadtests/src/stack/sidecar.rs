@@ -25,6 +25,8 @@ pub struct SidecarOptions {
     pub pace: String,
     /// The content of the section `[rest]`.
     pub rest: String,
+    /// More sections.
+    pub more: String,
     /// How long it may take until everything is published once.
     pub ready_timeout: Duration,
 }
@@ -37,6 +39,7 @@ impl SidecarOptions {
             stores: stores.to_owned(),
             pace: "1s".to_owned(),
             rest: String::new(),
+            more: String::new(),
             ready_timeout: READY_TIMEOUT,
         }
     }
@@ -140,6 +143,7 @@ fn configuration(admin: SocketAddr, options: &SidecarOptions) -> String {
         stores,
         pace,
         rest,
+        more,
         ..
     } = options;
     let Access {
@@ -186,6 +190,7 @@ store = "{stores}/tickets"
 listen = "{admin}"
 
 [rest]
-{rest}"#
+{rest}
+{more}"#
     )
 }

@@ -243,7 +243,7 @@ async fn from_vault(targets: Targets<'_>) -> Result<String, Broken> {
     let version = row
         .and_then(|row| row["version"].as_str())
         .unwrap_or_default();
-    let source = format!("{}/certificates/{SERVER}/", targets.vault.address());
+    let source = format!("{}/certificates/{SERVER}/", targets.vault.address().ip());
     expect(version.starts_with(&source), || {
         format!("a client is shown {shown}, and /certs says {listed}")
     })?;

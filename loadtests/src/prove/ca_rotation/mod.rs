@@ -12,7 +12,6 @@ use std::time::Duration;
 use postern_certs::dev_ca::DevCa;
 
 use super::fleet::Fleet;
-use super::traffic::UPLOAD_TIME;
 use super::{Proof, Run, Running, Scenario};
 use crate::check::Broken;
 use crate::stack::StackError;
@@ -27,9 +26,9 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run: |run| -> Running { Box::pin(prove(run)) },
 };
 
-// Limit: between two steps, longer than an upload.
+// Limit: between two steps, several uploads long; or so that an upload spans several steps.
 const PAUSE: Duration = Duration::from_secs(10);
-const PAUSE_QUICK: Duration = UPLOAD_TIME;
+const PAUSE_QUICK: Duration = Duration::from_secs(1);
 
 const POSTERNS: usize = 2;
 
