@@ -135,7 +135,12 @@ impl Cycle {
                 }
             }
         };
-        let rest = rest(&self.parts.rest, now, self.until, last, chance);
+        let until = match self.subject {
+            Subject::Certificate(_) => self.until,
+            // Keys come and go all the time: their end is nothing to hurry for.
+            Subject::Tickets(_) => None,
+        };
+        let rest = rest(&self.parts.rest, now, until, last, chance);
         self.next_look(now, rest);
         rest
     }

@@ -29,7 +29,7 @@ mod place;
 mod rest;
 mod setup;
 mod status;
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
 mod tests;
 mod tickets;
 
@@ -110,7 +110,18 @@ pub struct Sidecar {
 impl Sidecar {
     /// Sets everything up. Reads the CAs of vaults, and what the environment says of identities.
     pub fn new(config: &Config) -> Result<Self, SidecarError> {
-        setup::sidecar(config)
+        setup::sidecar(config, &|options| {
+            options.source().map(vault::Identity::new).transpose()
+        })
+    }
+
+    /// The same, with one identity for all vaults, in whose environment this process is not.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn with_identity(
+        config: &Config,
+        identity: &vault::Identity,
+    ) -> Result<Self, SidecarError> {
+        setup::sidecar(config, &|_| Ok(Some(identity.clone())))
     }
 
     /// Sets everything up and proves what it refers to.

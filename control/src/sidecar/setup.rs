@@ -11,17 +11,20 @@ use super::cycle::{Cycle, Shared, Subject};
 use super::inspect::Demands;
 use super::metrics::Metrics;
 use super::notify::Topic;
-use super::options::{CertificateOptions, Config, IssueOptions, Kind, TICKETS};
+use super::options::{CertificateOptions, Config, IdentityOptions, IssueOptions, Kind, TICKETS};
 use super::place::Place;
 use super::status::Status;
 use super::tickets::{Schedule, Tickets};
 use super::{Sidecar, SidecarError};
 use crate::issue::{Authority, Issuer};
-use crate::vault::{Identity, Vault};
+use crate::vault::{Identity, SetupError, Vault};
+
+/// Makes an identity of its options. `None`: they do not say which.
+type Identify<'a> = &'a dyn Fn(&IdentityOptions) -> Result<Option<Identity>, SetupError>;
 
 /// Everything that the configuration asks for.
-pub(super) fn sidecar(config: &Config) -> Result<Sidecar, SidecarError> {
-    let vaults = vaults(config)?;
+pub(super) fn sidecar(config: &Config, identify: Identify<'_>) -> Result<Sidecar, SidecarError> {
+    let vaults = vaults(config, identify)?;
     let mut subjects = Vec::new();
     // In the order of the first rounds: what is held against the trust comes after it.
     let mut certificates: Vec<_> = config.certificates.iter().collect();
@@ -118,7 +121,10 @@ fn assemble(config: &Config, parts: Arc<Shared>, subjects: Vec<Subject>) -> Side
     }
 }
 
-fn vaults(config: &Config) -> Result<BTreeMap<&str, Vault>, SidecarError> {
+fn vaults<'a>(
+    config: &'a Config,
+    identify: Identify<'_>,
+) -> Result<BTreeMap<&'a str, Vault>, SidecarError> {
     let mut identities = BTreeMap::new();
     let mut vaults = BTreeMap::new();
     for (name, options) in &config.vaults {
@@ -129,10 +135,14 @@ fn vaults(config: &Config) -> Result<BTreeMap<&str, Vault>, SidecarError> {
         let identity = match identities.get(&options.identity) {
             Some(identity) => Identity::clone(identity),
             None => {
-                let source = config.identities.get(&options.identity);
-                let source = source.and_then(|it| it.source());
-                let source = source.ok_or_else(|| missing("identities", &options.identity))?;
-                Identity::new(source).map_err(failed("identities", &options.identity))?
+                let missing = || missing("identities", &options.identity);
+                let identity = config
+                    .identities
+                    .get(&options.identity)
+                    .ok_or_else(missing)?;
+                let identity =
+                    identify(identity).map_err(failed("identities", &options.identity))?;
+                identity.ok_or_else(missing)?
             }
         };
         let vault = Vault::new(&options.client(), &identity).map_err(failed("vaults", name))?;
