@@ -2,6 +2,8 @@
 //!
 //! App Service's protocol is found through the environment of a process; the sidecar's tests begin one.
 
+#![allow(clippy::unwrap_used, reason = "the set-up is part of each test")]
+
 use std::fmt;
 use std::sync::Arc;
 

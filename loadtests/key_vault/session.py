@@ -302,6 +302,25 @@ class Session:
         assert len(self.credential.asked) == asked + 1, self.credential.asked
         self.switch("clock", {"ahead": 0})
 
+    def reads_every_form_of_contents(self):
+        self.switch("authorities/seeded-ca", {"common_name": "Seeded CA"}, "POST")
+        authority = x509.load_der_x509_certificate(bytes(self.certificates.get_certificate("seeded-ca").cer))
+        for contents in ("pkcs12", "pkcs12-triple-des", "pem"):
+            made = {"ca": "seeded-ca", "names": ["a.example"], "contents": contents, "rsa": contents == "pem"}
+            version = self.switch("certificates/seeded", made, "POST")["version"]
+            value = self.secrets.get_secret("seeded", version).value
+            if contents == "pem":
+                key = serialization.load_pem_private_key(value.encode(), None)
+                leaf = x509.load_pem_x509_certificate(value.encode())
+            else:
+                key, leaf, _ = pkcs12.load_key_and_certificates(base64.b64decode(value), None)
+            leaf.verify_directly_issued_by(authority)
+            assert public(key.public_key()) == public(leaf.public_key()), contents
+        # A key that may not leave the vault is not in the secret.
+        assert "PRIVATE KEY" not in self.secrets.get_secret("seeded-ca").value
+        self.switch("certificates/seeded/newest", {"enabled": False})
+        assert not self.certificates.get_certificate("seeded").properties.enabled
+
     # What the steps have in common.
 
     def authority(self, name):
@@ -353,6 +372,7 @@ STEPS = [
     Session.signs_with_keys,
     Session.meets_faults_as_it_does_the_service,
     Session.asks_for_a_new_token_when_the_old_one_ended,
+    Session.reads_every_form_of_contents,
 ]
 
 

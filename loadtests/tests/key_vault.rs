@@ -39,7 +39,7 @@ async fn session(api_version: Option<&str>) {
         .unwrap_or_else(|error| panic!("{error}"));
     assert!(output.status.success(), "{}", output.stderr);
     let steps = output.json();
-    assert_eq!(steps.as_array().map(Vec::len), Some(11), "{steps}");
+    assert_eq!(steps.as_array().map(Vec::len), Some(12), "{steps}");
 }
 
 #[tokio::test]

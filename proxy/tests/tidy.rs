@@ -62,7 +62,7 @@ fn dependencies_point_one_way() {
             "control depends on {name}"
         );
     }
-    for name in ours("loadtests").into_iter().chain(ours("benches")) {
+    for name in ours("benches") {
         assert_ne!(
             name, "postern-control",
             "control is met over HTTP and on disk, not linked"

@@ -205,3 +205,113 @@ async fn faults_come_and_go() {
     scene.vault.identity().tokens().revoke();
     assert_eq!(scene.get("/certificates").await.0, 401);
 }
+
+#[tokio::test]
+async fn a_secret_can_be_garbage_or_have_the_key_of_another_certificate() {
+    let scene = Scene::start().await;
+    let version = NewVersion::server("internal-ca", &["a.example"]);
+    for name in ["private", "other"] {
+        scene.vault.add(name, &version).unwrap();
+    }
+    let unpacked = async || {
+        let (_, secret) = scene.get("/secrets/private").await;
+        contents::unpack(Contents::Pkcs12, secret["value"].as_str().unwrap(), "")
+    };
+    let (own, chain) = unpacked().await.unwrap();
+    assert!(own.is_of(&chain[0]));
+    scene.vault.set_faults(Faults {
+        key_of: [("private".to_owned(), "other".to_owned())].into(),
+        ..Faults::default()
+    });
+    let refused = unpacked().await.unwrap_err();
+    assert!(
+        format!("{refused:?}").contains("No certificate"),
+        "{refused:?}"
+    );
+    scene.vault.set_faults(Faults {
+        garbage: ["private".to_owned()].into(),
+        ..Faults::default()
+    });
+    let refused = unpacked().await.unwrap_err();
+    assert!(
+        format!("{refused:?}").contains("can not be read"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_first_version_that_is_being_made_has_no_certificate_yet() {
+    let scene = Scene::start().await;
+    let policy =
+        json!({ "policy": { "key_props": { "kty": "EC" }, "x509_props": { "subject": "CN=a" } } });
+    assert_eq!(scene.post("/certificates/new/create", policy).await.0, 202);
+    let (status, certificate) = scene.get("/certificates/new").await;
+    assert_eq!(status, 200);
+    assert_eq!(certificate["attributes"]["enabled"], false);
+    assert!(
+        certificate["cer"].is_null() && certificate["sid"].is_null(),
+        "{certificate}"
+    );
+    assert_eq!(scene.get("/secrets/new").await.0, 404);
+    assert_eq!(scene.get("/keys/new").await.0, 404);
+    let (_, versions) = scene.get("/certificates/new/versions").await;
+    assert_eq!(versions["value"], json!([]));
+}
+
+#[tokio::test]
+async fn a_changed_policy_is_that_of_the_next_version() {
+    let scene = Scene::start().await;
+    let policy = json!({ "policy": { "issuer": { "name": "Self" }, "key_props": { "kty": "EC", "reuse_key": true },
+        "x509_props": { "subject": "CN=a" } } });
+    assert_eq!(scene.post("/certificates/a/create", policy).await.0, 202);
+    let (_, before) = scene.get("/keys/a").await;
+    let change = json!({ "secret_props": { "contentType": "application/x-pem-file" } });
+    let (status, changed) = scene
+        .send(http::Method::PATCH, "/certificates/a/policy", Some(change))
+        .await;
+    assert_eq!(
+        (status, &changed["key_props"]["reuse_key"]),
+        (200, &json!(true))
+    );
+    assert_eq!(
+        scene.get("/secrets/a").await.1["contentType"],
+        "application/x-pkcs12"
+    );
+    assert_eq!(scene.post("/certificates/a/create", json!({})).await.0, 202);
+    assert_eq!(
+        scene.get("/secrets/a").await.1["contentType"],
+        "application/x-pem-file"
+    );
+    let (_, after) = scene.get("/keys/a").await;
+    assert_eq!(before["key"]["x"], after["key"]["x"]);
+    assert_ne!(before["key"]["kid"], after["key"]["kid"]);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused() {
+    let scene = Scene::start().await;
+    let issuer = json!({ "policy": { "issuer": { "name": "DigiCert" } } });
+    assert_eq!(scene.post("/certificates/a/create", issuer).await.0, 400);
+    assert_eq!(
+        scene
+            .post("/certificates/a/import", json!({ "value": "AAAA" }))
+            .await
+            .0,
+        400
+    );
+    assert_eq!(scene.get("/certificates/a_b").await.0, 400);
+    assert_eq!(scene.get("/nothing").await.0, 404);
+    let managed = json!({ "value": "secret" });
+    let path = "/secrets/internal-ca";
+    assert_eq!(
+        scene.send(http::Method::PUT, path, Some(managed)).await.0,
+        403
+    );
+    assert_eq!(
+        scene
+            .send(http::Method::PUT, "/keys/internal-ca", None)
+            .await
+            .0,
+        405
+    );
+}
