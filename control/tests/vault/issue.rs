@@ -334,3 +334,15 @@ async fn a_certificate_of_a_ca_that_was_dropped_is_replaced() {
         "{outcome:?}"
     );
 }
+
+#[tokio::test]
+async fn a_version_of_the_ca_that_is_no_ca_does_not_keep_the_others_from_signing() {
+    let scene = Scene::start().await;
+    let trust = trust(&scene.vault).await;
+    scene.stand_in.identity().clock().set_ahead(60);
+    let no_ca = NewVersion::client("internal-ca", "by mistake");
+    scene.stand_in.add("internal-ca", &no_ca).unwrap();
+    let outcome = issuer(&scene.vault).round(&trust, trusted()).await.unwrap();
+    assert!(matches!(outcome, Outcome::Issued { .. }), "{outcome:?}");
+    proven(&scene.vault, &trust).await;
+}
