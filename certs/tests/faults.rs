@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
 
 use postern_certs::dev_ca::DevCa;
-use postern_certs::{Bundle, Expectations, Fingerprint, Location, Store, UnixTime};
+use postern_certs::{Bundle, Expectations, Fingerprint, Location, ReadError, Store, UnixTime};
 use tempfile::TempDir;
 
 /// What happens instead of a system call.
@@ -47,7 +47,7 @@ impl Fault {
     }
 }
 
-/// A store with a generation in it, the pair that is to follow, and the one after that.
+/// A store, with a generation in it or new; the pair that is to follow, and the one after that.
 struct Scene {
     folder: TempDir,
     store: Store,
@@ -55,7 +55,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Self {
+    fn new(is_empty: bool) -> Self {
         let folder = TempDir::new().unwrap();
         let ca = DevCa::new("Test CA").unwrap();
         let pairs = ["old", "new", "next"].map(|name| {
@@ -65,7 +65,10 @@ impl Scene {
             (path, issued.bundle().unwrap().fingerprint())
         });
         let store = Store::open(folder.path().join("store")).unwrap();
-        store.roll_back(&read(&pairs[0].0), "").unwrap();
+        if !is_empty {
+            let old = read(&pairs[0].0).unwrap();
+            store.roll_back(&old, "").unwrap();
+        }
         Self {
             folder,
             store,
@@ -115,58 +118,70 @@ impl Scene {
         self.folder.path().join("strace.log")
     }
 
-    fn current(&self) -> Fingerprint {
-        read(&self.place()).fingerprint()
+    /// What a reader gets, which is whole or nothing yet.
+    fn current(&self) -> Option<Fingerprint> {
+        read(&self.place()).map(|bundle| bundle.fingerprint())
     }
 }
 
-fn read(place: &Path) -> Bundle {
-    let (parts, _) = Location::new(place).read().unwrap();
-    Bundle::prove(parts, &Expectations::server(), UnixTime::now()).unwrap()
+/// What is there, unless there is nothing.
+fn read(place: &Path) -> Option<Bundle> {
+    match Location::new(place).read() {
+        Ok((parts, _)) => {
+            Some(Bundle::prove(parts, &Expectations::server(), UnixTime::now()).unwrap())
+        }
+        Err(ReadError::Absent { .. }) => None,
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// One fault before one call. What the reader has then: the new generation, or the old one.
-fn disturbed(fault: Fault, call: &str, number: usize) -> &'static str {
-    let scene = Scene::new();
+fn disturbed(fault: Fault, is_empty: bool, call: &str, number: usize) -> &'static str {
+    let scene = Scene::new(is_empty);
     let [old, new, next] = &scene.pairs;
+    let (old, new) = ((!is_empty).then_some(old.1), Some(new.1));
     let inject = format!("inject={call}:{}:when={number}", fault.injected());
     let output = scene.publish(&["-e", &format!("trace={call}"), "-e", &inject]);
     let said = format!("{inject}: {output:?}");
     let current = scene.current();
-    assert!([old.1, new.1].contains(&current), "{said}");
+    assert!([old, new].contains(&current), "{said}");
     match fault {
         Fault::Killed => assert_eq!(output.status.signal(), Some(9), "{said}"),
         Fault::DiskFull => {
             // A success is one, and a failure says what it was.
-            let is_new = current == new.1;
+            let is_new = current == new;
             let reason = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(!output.status.success() || is_new, "{said}");
             assert!(output.status.success() || !reason.is_empty(), "{said}");
             assert_eq!(reason.contains("still are"), !is_new, "{said}");
         }
     }
-    let outcome = if current == new.1 { "new" } else { "old" };
+    let outcome = if current == new { "new" } else { "old" };
 
-    let published = scene.store.roll_back(&read(&next.0), "").unwrap();
-    assert_eq!(scene.current(), next.1, "after {said}");
+    let published = scene.store.roll_back(&read(&next.0).unwrap(), "");
+    let published = published.unwrap();
+    assert_eq!(scene.current(), Some(next.1), "after {said}");
     let mut kept: Vec<_> = fs::read_dir(scene.place())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| name.starts_with("g-"))
         .collect();
     kept.sort();
-    assert_eq!(kept.len(), 2, "{kept:?} after {said}");
-    assert!(kept[1].ends_with(&published.to_string()), "{kept:?}");
+    // The current one, and the one before if there was any.
+    let before = usize::from(!is_empty || outcome == "new");
+    assert_eq!(kept.len(), 1 + before, "{kept:?} after {said}");
+    let last = kept.last().unwrap();
+    assert!(last.ends_with(&published.to_string()), "{kept:?}");
     outcome
 }
 
-fn every_call_is_disturbed(fault: Fault) {
-    let calls = Scene::new().calls(fault);
+fn every_call_is_disturbed(fault: Fault, is_empty: bool) {
+    let calls = Scene::new(is_empty).calls(fault);
     // Limit: a publication makes about seventy calls; a thousand would be another program.
     assert!((10..1000).contains(&calls.len()), "{calls:?}");
     let outcomes: Vec<_> = calls
         .iter()
-        .map(|(call, number)| disturbed(fault, call, *number))
+        .map(|(call, number)| disturbed(fault, is_empty, call, *number))
         .collect();
     for expected in ["old", "new"] {
         assert!(outcomes.contains(&expected), "{fault:?}: never {expected}");
@@ -177,12 +192,15 @@ fn every_call_is_disturbed(fault: Fault) {
         switched.is_some_and(|rest| rest.iter().all(|outcome| *outcome == "new")),
         "{fault:?}: {outcomes:?}"
     );
-    println!("{fault:?}: {} calls, each once", calls.len());
+    let store = if is_empty { "a new store" } else { "a store" };
+    println!("{fault:?} at each of {} calls on {store}", calls.len());
 }
 
 /// The publisher.
 fn publish(store: &OsStr, pair: &OsStr) -> ExitCode {
-    let bundle = read(Path::new(pair));
+    let Some(bundle) = read(Path::new(pair)) else {
+        return ExitCode::FAILURE;
+    };
     let published = Store::open(store).and_then(|store| store.roll_back(&bundle, "new"));
     match published {
         Ok(_) => ExitCode::SUCCESS,
@@ -201,7 +219,9 @@ fn main() -> ExitCode {
         return publish(store, pair);
     }
     for fault in [Fault::Killed, Fault::DiskFull] {
-        every_call_is_disturbed(fault);
+        for is_empty in [true, false] {
+            every_call_is_disturbed(fault, is_empty);
+        }
     }
     ExitCode::SUCCESS
 }
