@@ -68,12 +68,15 @@ impl Authority {
                     Err(VaultError::NotFound) => Vec::new(),
                     versions => versions?,
                 };
-                let all = versions
+                // One that cannot be used does not keep the others from being.
+                let mut unusable = None;
+                let all: Vec<_> = versions
                     .into_iter()
-                    .map(|(version, der)| Ca::new(der, Some(version)));
-                let all = all.collect::<Result<Vec<_>, _>>()?;
+                    .map(|(version, der)| Ca::new(der, Some(version)))
+                    .filter_map(|ca| ca.map_err(|why| unusable = Some(why)).ok())
+                    .collect();
                 if all.is_empty() {
-                    return Err(IssueError::NoCa(certificate.clone()));
+                    return Err(unusable.unwrap_or_else(|| IssueError::NoCa(certificate.clone())));
                 }
                 let signs = may_sign(&all, trust, *trusted_for, now)?;
                 Ok(Cas { all, signs })

@@ -160,19 +160,17 @@ impl Issuer {
         due: Due,
         now: i64,
     ) -> Result<Outcome, IssueError> {
-        let (pending, is_ours) = match self
-            .vault
-            .create(&self.certificate, &self.policy.new_certificate())
-            .await
-        {
-            Ok(pending) => (pending, true),
+        let new = self.policy.new_certificate();
+        let (pending, is_ours) = match self.vault.create(&self.certificate, &new).await {
+            Ok(pending) => (Ok(pending), true),
             Err(conflict @ VaultError::Conflict { .. }) => {
-                match self.vault.pending(&self.certificate).await {
-                    Ok(pending) => (pending, false),
-                    // Not pending: the vault says no for another reason, as for a deleted certificate.
-                    Err(VaultError::NotFound) => return Err(conflict.into()),
-                    Err(error) => return Err(error.into()),
-                }
+                let theirs = self.vault.pending(&self.certificate).await;
+                // Taken back meanwhile; or the conflict is another, as with a deleted certificate.
+                let gone = |error| match error {
+                    VaultError::NotFound => conflict,
+                    error => error,
+                };
+                (theirs.map_err(gone), false)
             }
             Err(error) => return Err(error.into()),
         };
@@ -184,6 +182,7 @@ impl Issuer {
             }
             return Ok(Outcome::Lost);
         }
+        let pending = pending?;
         let certificate = self.sign(&pending, cas, now).await?;
         let chain = [certificate, cas.all[cas.signs].certificate().clone()];
         match self.vault.merge(&self.certificate, &chain).await {

@@ -132,18 +132,15 @@ fn vaults<'a>(
             let section = format!("{section}.{name}");
             move |source| SidecarError::Setup { section, source }
         };
-        let identity = match identities.get(&options.identity) {
-            Some(identity) => Identity::clone(identity),
-            None => {
-                let missing = || missing("identities", &options.identity);
-                let identity = config
-                    .identities
-                    .get(&options.identity)
-                    .ok_or_else(missing)?;
-                let identity =
-                    identify(identity).map_err(failed("identities", &options.identity))?;
-                identity.ok_or_else(missing)?
-            }
+        let known = identities.get(&options.identity);
+        let identity = if let Some(identity) = known {
+            Identity::clone(identity)
+        } else {
+            let missing = || missing("identities", &options.identity);
+            let options_of_it = config.identities.get(&options.identity);
+            let made = identify(options_of_it.ok_or_else(missing)?);
+            let made = made.map_err(failed("identities", &options.identity))?;
+            made.ok_or_else(missing)?
         };
         let vault = Vault::new(&options.client(), &identity).map_err(failed("vaults", name))?;
         identities.insert(&options.identity, identity);

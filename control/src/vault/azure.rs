@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use azure_core::credentials::TokenCredential;
+use azure_core::http::Response;
+use azure_core::http::pager::{Page, Pager};
 use azure_security_keyvault_certificates::models as certificates;
 use azure_security_keyvault_certificates::{CertificateClient, CertificateClientOptions};
 use azure_security_keyvault_keys::models as keys;
 use azure_security_keyvault_keys::{KeyClient, KeyClientOptions};
 use azure_security_keyvault_secrets::models as secrets;
 use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::StreamExt as _;
 use postern_certs::Parts;
 use rustls_pki_types::CertificateDer;
+use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::contents::{self, ContentsError};
@@ -148,21 +151,22 @@ impl Vault {
     /// Key and chain of one version of a certificate, from the secret of its name.
     pub async fn identity(&self, certificate: &str, version: &str) -> Result<Parts, VaultError> {
         let (value, content_type) = self.secret_value(certificate, version, None).await?;
-        match contents::parts(content_type.as_deref(), &value) {
-            // Key Vault exports some PKCS#12 with no password instead of an empty one, which is not the same (RFC 7292
-            // appendix B) and which our parser does not do. It can be asked to convert.
-            Err(ContentsError::NotPkcs12) => {
-                let pem = Some(secrets::ContentType::Pem);
-                match self.secret_value(certificate, version, pem).await {
-                    Ok((value, content_type)) if content_type.as_deref() == Some(contents::PEM) => {
-                        contents::parts(content_type.as_deref(), &value)
-                    }
-                    _ => Err(ContentsError::NotPkcs12),
+        let unpacked = contents::parts(content_type.as_deref(), &value);
+        // Key Vault exports some PKCS#12 with no password instead of an empty one, which is not the same (RFC 7292
+        // appendix B.2) and which our parser does not do. It can be asked to convert.
+        if unpacked.as_ref().err() == Some(&ContentsError::NotPkcs12) {
+            let pem = Some(secrets::ContentType::Pem);
+            match self.secret_value(certificate, version, pem).await {
+                Ok((value, content_type)) if content_type.as_deref() == Some(contents::PEM) => {
+                    let unpacked = contents::parts(content_type.as_deref(), &value);
+                    return unpacked.map_err(VaultError::Contents);
                 }
+                // It cannot be asked, or not for this.
+                Ok(_) | Err(VaultError::Rejected { .. }) => {}
+                Err(error) => return Err(error),
             }
-            parts => parts,
         }
-        .map_err(VaultError::Contents)
+        unpacked.map_err(VaultError::Contents)
     }
 
     /// Key and chain of the newest version of a certificate, and its name in the vault. One request: for who has
@@ -184,7 +188,7 @@ impl Vault {
             .0
             .secrets
             .list_secret_properties_versions(name, Some(options))?;
-        let all = pages(pager).await?;
+        let all = listed(pager, |page| page.value).await?;
         let enabled = all.into_iter().filter_map(|properties| {
             let attributes = properties.attributes?;
             (attributes.enabled != Some(false)).then_some((properties.id?, attributes))
@@ -383,7 +387,7 @@ impl Vault {
             .0
             .certificates
             .list_certificate_properties_versions(name, None)?;
-        let all = pages(pager).await?;
+        let all = listed(pager, |page| page.value).await?;
         let enabled = all.into_iter().filter_map(|properties| {
             let attributes = properties.attributes?;
             let id = properties.id?;
@@ -431,22 +435,25 @@ impl fmt::Debug for Vault {
     }
 }
 
-/// All items of a listing. The service gives them in no order that means anything.
-async fn pages<T>(pager: impl Stream<Item = azure_core::Result<T>>) -> Result<Vec<T>, VaultError> {
-    let collected = in_time(async {
-        let mut items = Vec::new();
-        let mut pager = std::pin::pin!(pager);
-        while let Some(item) = pager.next().await {
-            items.push(item?);
-            if items.len() > LISTED_VERSIONS_MAX {
-                return Ok(None);
-            }
+/// All items of a listing, which the service gives in no order that means anything. `items`: those of a page.
+async fn listed<P, T>(pager: Pager<P>, items: fn(P) -> Vec<T>) -> Result<Vec<T>, VaultError>
+where
+    P: DeserializeOwned + Send,
+    Response<P>: Page,
+{
+    let all = in_time(async {
+        let mut all = Vec::new();
+        let mut pages = std::pin::pin!(pager.into_pages().take(PAGES_MAX + 1));
+        let mut count = 0;
+        while let Some(page) = pages.next().await {
+            all.extend(items(page?.into_model()?));
+            count += 1;
         }
-        Ok(Some(items))
+        Ok((count <= PAGES_MAX).then_some(all))
     });
-    collected.await?.ok_or_else(|| {
+    all.await?.ok_or_else(|| {
         VaultError::Malformed(format!(
-            "there are more than {LISTED_VERSIONS_MAX} versions; go on under another name"
+            "the versions fill more than {PAGES_MAX} pages; go on under another name"
         ))
     })
 }
@@ -459,5 +466,5 @@ async fn in_time<T>(call: impl Future<Output = azure_core::Result<T>>) -> Result
 
 // Limit: 72 s that the SDK gives a busy instance metadata service, and a request of 20 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(100);
-// Limit: thirteen years of a version every twelve hours; 400 pages.
-const LISTED_VERSIONS_MAX: usize = 10_000;
+// Limit: 25 versions a page, thirteen years of a version every twelve hours.
+const PAGES_MAX: usize = 400;

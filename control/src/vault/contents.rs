@@ -89,8 +89,9 @@ type Unpacked = (
 
 /// RFC 7292, as Key Vault exports it. The archive's own copy of the key is freed unwiped: its crate offers no way.
 fn pkcs12(value: &str) -> Result<Unpacked, ContentsError> {
-    let compact: Zeroizing<Vec<u8>> =
-        Zeroizing::new(value.bytes().filter(|b| !b.is_ascii_whitespace()).collect());
+    // Sized beforehand, so that it never moves and leaves a copy behind.
+    let mut compact = Zeroizing::new(Vec::with_capacity(value.len()));
+    compact.extend(value.bytes().filter(|b| !b.is_ascii_whitespace()));
     let der = BASE64
         .decode(&compact)
         .map(Zeroizing::new)

@@ -11,7 +11,8 @@
 //! Every call makes one attempt: when to try again is the caller's to decide ([`VaultError::retry_after`]).
 //! The one exception is a token that the vault refuses: it is dropped and the call is made once more.
 //!
-//! Invariant: no error, log line or `Debug` text holds secret content.
+//! Invariant: no error, log line or `Debug` text holds secret content. Our copies of it are wiped; those in the SDK's
+//! own buffers are freed as they are, which the SDK leaves no way around.
 
 mod azure;
 mod contents;

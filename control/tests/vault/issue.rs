@@ -223,26 +223,35 @@ async fn a_new_ca_takes_over_once_it_is_trusted_and_not_before() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn many_issuers_at_once_end_with_one_version() {
-    let scene = Scene::start().await;
-    let trust = trust(&scene.vault).await;
-    let mut issuers = tokio::task::JoinSet::new();
-    for _ in 0..6 {
-        let (issuer, trust) = (issuer(&scene.another()), trust.clone());
-        issuers.spawn(async move { issuer.round(&trust, trusted()).await });
+    for steps_apart in 0..6 {
+        let scene = Scene::start().await;
+        let trust = trust(&scene.vault).await;
+        let mut vaults: Vec<_> = (0..8).map(|_| scene.another()).collect();
+        for vault in &vaults {
+            vault.newest("internal-ca").await.unwrap();
+        }
+        let mut issuers = tokio::task::JoinSet::new();
+        for (place, vault) in vaults.drain(..).enumerate() {
+            let trust = trust.clone();
+            issuers.spawn(async move {
+                // So that each is somewhere else in its round: one finishes while another begins.
+                for _ in 0..place * steps_apart {
+                    vault.newest("internal-ca").await.unwrap();
+                }
+                issuer(&vault).round(&trust, trusted()).await
+            });
+        }
+        let outcomes = issuers.join_all().await;
+        let issued = outcomes
+            .iter()
+            .filter(|outcome| matches!(outcome, Ok(Outcome::Issued { .. })));
+        assert_eq!(issued.count(), 1, "{outcomes:?}");
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        assert_eq!(scene.vault.enabled("client", now()).await.unwrap().len(), 1);
+        proven(&scene.vault, &trust).await;
     }
-    let outcomes = issuers.join_all().await;
-    let issued =
-        |outcome: &Result<Outcome, IssueError>| matches!(outcome, Ok(Outcome::Issued { .. }));
-    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
-    assert_eq!(
-        outcomes.iter().filter(|outcome| issued(outcome)).count(),
-        1,
-        "{outcomes:?}"
-    );
-    assert_eq!(scene.vault.enabled("client", now()).await.unwrap().len(), 1);
-    proven(&scene.vault, &trust).await;
 }
 
 #[tokio::test]
@@ -333,4 +342,16 @@ async fn a_certificate_of_a_ca_that_was_dropped_is_replaced() {
         ),
         "{outcome:?}"
     );
+}
+
+#[tokio::test]
+async fn a_version_of_the_ca_that_is_no_ca_does_not_keep_the_others_from_signing() {
+    let scene = Scene::start().await;
+    let trust = trust(&scene.vault).await;
+    scene.stand_in.identity().clock().set_ahead(60);
+    let no_ca = NewVersion::client("internal-ca", "by mistake");
+    scene.stand_in.add("internal-ca", &no_ca).unwrap();
+    let outcome = issuer(&scene.vault).round(&trust, trusted()).await.unwrap();
+    assert!(matches!(outcome, Outcome::Issued { .. }), "{outcome:?}");
+    proven(&scene.vault, &trust).await;
 }

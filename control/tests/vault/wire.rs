@@ -172,3 +172,32 @@ async fn a_vault_that_asks_for_time_gets_it_however_it_asks() {
         ("unavailable", 12)
     );
 }
+
+#[tokio::test]
+async fn a_listing_that_does_not_end_is_given_up() {
+    let scene = scene(|call| {
+        let host = call.header("host").unwrap();
+        let next = format!("https://{host}{}?more", call.path);
+        Answer::ok(json!({ "value": [], "nextLink": next }))
+    })
+    .await;
+    let error = scene.vault.enabled("endless", 0).await.unwrap_err();
+    assert_eq!(error.label(), "malformed");
+    assert!(error.to_string().contains("more than 400 pages"), "{error}");
+    assert_eq!(scene.server.asked.lock().unwrap().len(), 401);
+}
+
+#[tokio::test]
+async fn a_vault_that_converts_nothing_leaves_the_reason_as_it_is() {
+    let scene = scene(|call| match call.query("outContentType") {
+        Some(_) => Answer::new(StatusCode::BAD_REQUEST, Value::Null),
+        None => secret(
+            "application/x-pkcs12",
+            &BASE64_STANDARD.encode("with no password"),
+        ),
+    })
+    .await;
+    let error = scene.vault.identity("private", "v1").await.unwrap_err();
+    assert_eq!(error.label(), "contents");
+    assert!(error.to_string().contains("cannot be opened"), "{error}");
+}

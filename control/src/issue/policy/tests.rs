@@ -101,7 +101,7 @@ fn a_policy_that_makes_no_sense_is_refused() {
     assert!(refused(|o| o.names = vec!["a.*.b".into()]).contains("no DNS name"));
     assert!(refused(|o| o.names = vec!["a.b".into(); 101]).contains("101 names"));
     assert!(refused(|o| (o.names, o.usage) = (Vec::new(), Usage::Both)).contains("needs a name"));
-    assert!(refused(|o| o.lifetime = Duration::from_secs(60)).contains("an hour at least"));
+    assert!(refused(|o| o.lifetime = Duration::from_mins(59)).contains("an hour at least"));
     assert!(refused(|o| o.renew_at = 1.0).contains("below 1"));
     assert!(refused(|o| o.renew_at = f64::NAN).contains("below 1"));
 }

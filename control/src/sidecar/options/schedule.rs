@@ -26,8 +26,8 @@ options! {
         #[serde(with = "period")]
         pub backoff_max: Duration = Duration::from_mins(5);
         /// The first look at each certificate is at a random moment of a stretch of this length, one certificate after
-        /// the other. A first look is two requests: the default keeps 100 sidecars that start at once, with whatever
-        /// many certificates, below 20 requests a second in all. It scales with their number: "3s" for 10 of them.
+        /// the other. A first look is two requests: the default keeps 100 sidecars that start at once, however many
+        /// certificates each has, below 20 requests a second in all. It scales with their number: "3s" for 10 of them.
         #[serde(with = "period")]
         pub start_spread: Duration = Duration::from_secs(30);
     }

@@ -35,6 +35,10 @@ async fn fails(scene: &mut Scene, reason: &str, outcome: &str, mend: impl FnOnce
     assert!(scene.is_ready());
 }
 
+fn mended(scene: &mut Scene) {
+    scene.fault(Faults::default());
+}
+
 async fn published() -> Scene {
     let mut scene = Scene::start().await;
     scene.step_all().await;
@@ -48,10 +52,7 @@ async fn forbidden() {
         deny: true,
         ..Faults::default()
     });
-    fails(&mut scene, "forbidden", "failed", |scene| {
-        scene.fault(Faults::default())
-    })
-    .await;
+    fails(&mut scene, "forbidden", "failed", mended).await;
     let forbidden = format!(
         "postern_control_vault_requests_total{{outcome=\"forbidden\",vault=\"{}\"}}",
         scene.vault.address().ip()
@@ -73,10 +74,7 @@ async fn throttled() {
         Duration::from_secs(30),
         "no less than 20, and half of it by chance"
     );
-    fails(&mut scene, "throttled", "failed", |scene| {
-        scene.fault(Faults::default())
-    })
-    .await;
+    fails(&mut scene, "throttled", "failed", mended).await;
 }
 
 #[tokio::test]
@@ -87,10 +85,7 @@ async fn no_pkcs12() {
         garbage: ["private".to_owned()].into(),
         ..Faults::default()
     });
-    fails(&mut scene, "contents", "failed", |scene| {
-        scene.fault(Faults::default())
-    })
-    .await;
+    fails(&mut scene, "contents", "failed", mended).await;
     assert_eq!(scene.generation("private"), 2);
 }
 
@@ -102,10 +97,7 @@ async fn the_key_of_another_certificate() {
         key_of: [("private".to_owned(), "client".to_owned())].into(),
         ..Faults::default()
     });
-    fails(&mut scene, "key_mismatch", "refused", |scene| {
-        scene.fault(Faults::default())
-    })
-    .await;
+    fails(&mut scene, "key_mismatch", "refused", mended).await;
     assert_eq!(scene.generation("private"), 2);
 }
 
@@ -159,7 +151,7 @@ async fn not_yet_valid_is_taken_when_it_is() {
     };
     scene.vault.add("private", &version).unwrap();
     fails(&mut scene, "not_yet_valid", "refused", |scene| {
-        scene.now += 3600
+        scene.now += 3600;
     })
     .await;
     assert_eq!(scene.generation("private"), 2);

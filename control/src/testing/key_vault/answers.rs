@@ -37,6 +37,8 @@ pub(super) enum Refusal {
     NotPending,
     /// The version is disabled: `Secret` or `Key`, and the operation.
     Disabled(&'static str, &'static str),
+    /// The key's time has not come or is over: `NotYetValid` or `Expired`, and the operation.
+    OutOfWindow(&'static str, &'static str),
     /// The name is that of a deleted object: `Certificate` or `Secret`.
     Deleted(&'static str, String),
     /// A certificate's secret cannot be set or deleted by itself.
@@ -110,6 +112,12 @@ impl From<Refusal> for Answer {
                     kind.to_lowercase()
                 ),
                 &format!("{kind}Disabled"),
+            ),
+            Refusal::OutOfWindow(window, operation) => inner(
+                StatusCode::FORBIDDEN,
+                "Forbidden",
+                &format!("Operation {operation} is not allowed on a key that is not valid now."),
+                &format!("Key{window}"),
             ),
             Refusal::Deleted(kind, name) => inner(
                 StatusCode::CONFLICT,

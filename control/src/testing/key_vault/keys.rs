@@ -62,12 +62,12 @@ fn sign(
     }
     // "Not-yet-valid and expired keys … will work for decrypt, unwrap and verify": not for sign.
     let now = service.now();
-    let begun = version
-        .attributes
-        .not_before
-        .is_none_or(|begin| begin <= now);
-    if !begun || version.attributes.expires.is_some_and(|end| end <= now) {
-        return Err(Refusal::Disabled(KIND, "sign"));
+    let attributes = &version.attributes;
+    if attributes.not_before.is_some_and(|begin| now < begin) {
+        return Err(Refusal::OutOfWindow("NotYetValid", "sign"));
+    }
+    if attributes.expires.is_some_and(|end| end <= now) {
+        return Err(Refusal::OutOfWindow("Expired", "sign"));
     }
     let text = |field: &str| {
         let value = call.body[field].as_str();

@@ -90,6 +90,7 @@ impl Pending {
         chain: Vec<Vec<u8>>,
         now: i64,
     ) -> Result<CertificateVersion, Refusal> {
+        // "Merge is allowed" when the making failed or was cancelled; of one that is done nothing is pending.
         if self.status == Status::Completed {
             return Err(Refusal::PendingNotFound(self.request_id.clone()));
         }

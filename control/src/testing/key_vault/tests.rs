@@ -111,10 +111,24 @@ async fn the_key_of_a_ca_signs_but_stays() {
     );
     let digest = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU";
     let body = json!({ "alg": "ES256", "value": digest });
-    let (status, signed) = scene.post("/keys/internal-ca/sign", body).await;
+    let (status, signed) = scene.post("/keys/internal-ca/sign", body.clone()).await;
     assert_eq!(status, 200, "{signed}");
     // 64 bytes as base64url.
     assert_eq!(signed["value"].as_str().unwrap().len(), 86);
+
+    scene.vault.set_enabled("internal-ca", None, false).unwrap();
+    let (status, refused) = scene.post("/keys/internal-ca/sign", body.clone()).await;
+    assert_eq!(
+        (status, &refused["error"]["innererror"]["code"]),
+        (403, &json!("KeyDisabled"))
+    );
+    let ended = DevCa::valid("Ended CA", 0, 1).unwrap();
+    scene.vault.add_ca("internal-ca", ended).unwrap();
+    let (status, refused) = scene.post("/keys/internal-ca/sign", body).await;
+    assert_eq!(
+        (status, &refused["error"]["innererror"]["code"]),
+        (403, &json!("KeyExpired"))
+    );
 }
 
 #[tokio::test]

@@ -15,12 +15,9 @@ fn answer(status: u16, headers: &[(&'static str, &str)], body: &'static str) -> 
     of_status(status, Some(&raw), NOW)
 }
 
-fn seconds(seconds: u64) -> Option<Duration> {
-    Some(Duration::from_secs(seconds))
-}
-
 #[test]
 fn an_answer_asks_to_wait_in_seconds_milliseconds_or_until_a_date() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
     let cases: [(&[(&str, &str)], _); 9] = [
         (&[], None),
         (&[("retry-after", "7")], seconds(7)),
@@ -122,6 +119,6 @@ fn how_long_a_source_of_tokens_wants_to_be_left_alone_is_found_below_the_error()
     let error = VaultError::from(refused);
     assert_eq!(
         (error.label(), error.retry_after()),
-        ("identity", seconds(5))
+        ("identity", Some(Duration::from_secs(5)))
     );
 }
