@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
-use postern_certs::Store;
 use postern_certs::dev_ca::DevCaError;
+use postern_certs::{Store, UnixTime};
+use postern_control::sidecar::{NotificationOptions, RestOptions};
 use postern_control::testing::key_vault::{Contents, Request};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{Proof, Run, Running, Scenario};
-use crate::check::{Broken, expect};
+use crate::check::{Broken, expect, with_causes};
 use crate::stack::accounts::{CERTIFICATE_NAME, INGRESS_NAME};
 use crate::stack::client::{Connection, full};
 use crate::stack::credentials::Credentials;
@@ -32,21 +33,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run: |run| -> Running { Box::pin(prove(run)) },
 };
 
-/// How many, and over how long a time they spread what each of them does.
-struct Herd {
-    sidecars: usize,
-    spread: Duration,
-}
-
-/// The spread is the default.
-const FULL: Herd = Herd {
-    sidecars: 100,
-    spread: Duration::from_secs(30),
-};
-const QUICK: Herd = Herd {
-    sidecars: 20,
-    spread: Duration::from_secs(6),
-};
+const SIDECARS: u32 = 100;
+const SIDECARS_QUICK: u32 = 20;
+/// The size of fleet that the defaults are for; a smaller one spreads what it does over less time.
+const SIDECARS_OF_DEFAULTS: u32 = 100;
 
 // Limit: Key Vault takes far more; but others use it, too.
 const REQUESTS_MAX: usize = 20;
@@ -57,6 +47,8 @@ const KINDS: [&str; 4] = ["server", "client", "trust", "tickets"];
 // Limit: on top of what the schedule takes, for busy cores.
 const SLACK: Duration = Duration::from_secs(30);
 
+const TICKET_KEY_SECONDS: i64 = 36 * 3600;
+
 // Limit: the path and status of so many requests are shown of a second that had too many.
 const REQUESTS_SHOWN: usize = 10;
 
@@ -66,26 +58,52 @@ struct Member {
     notifications: SocketAddr,
 }
 
-impl Herd {
-    async fn member(&self, folder: &Path, vault: &Vault, token: &Path) -> Result<Member, Broken> {
-        let (notifications, spread) = (free_address()?, self.spread.as_secs());
-        let options = SidecarOptions {
-            rest: format!("start_spread = \"{spread}s\"\n"),
-            more: format!(
-                "[notifications]\nlisten = \"{notifications}\"\ntoken_file = \"{}\"\nspread = \"{spread}s\"\n",
-                token.display()
-            ),
-            ready_timeout: KINDS.map(|_| self.spread).iter().sum::<Duration>() + SLACK,
-            ..SidecarOptions::new(vault.access(), &folder.join("stores"))
-        };
-        Ok(Member {
-            sidecar: Sidecar::start(folder, &options).await?,
-            notifications,
-        })
+/// Over how long a time the herd spreads its start, and the answer to a notification.
+#[derive(Clone, Copy)]
+struct Spread {
+    start: Duration,
+    notified: Duration,
+}
+
+impl Spread {
+    fn of(sidecars: u32) -> Self {
+        let share = |default: Duration| default * sidecars / SIDECARS_OF_DEFAULTS;
+        Self {
+            start: share(RestOptions::default().start_spread),
+            notified: share(NotificationOptions::default().spread),
+        }
+    }
+
+    /// Until everything has been published once.
+    fn start_timeout(self) -> Duration {
+        KINDS.map(|_| self.start).iter().sum::<Duration>() + SLACK
     }
 }
 
 impl Member {
+    async fn start(
+        folder: &Path,
+        vault: &Vault,
+        token: &Path,
+        spread: Spread,
+    ) -> Result<Self, Broken> {
+        let notifications = free_address()?;
+        let options = SidecarOptions {
+            rest: format!("start_spread = \"{}ms\"\n", spread.start.as_millis()),
+            more: format!(
+                "[notifications]\nlisten = \"{notifications}\"\ntoken_file = \"{}\"\nspread = \"{}ms\"\n",
+                token.display(),
+                spread.notified.as_millis(),
+            ),
+            ready_timeout: spread.start_timeout(),
+            ..SidecarOptions::new(vault.access(), &folder.join("stores"))
+        };
+        Ok(Self {
+            sidecar: Sidecar::start(folder, &options).await?,
+            notifications,
+        })
+    }
+
     /// Delivers what Event Grid does when a certificate has a new version.
     async fn notify(&self, token: &str) -> Result<(), Broken> {
         let event = json!([{
@@ -107,20 +125,24 @@ impl Member {
 }
 
 async fn prove(run: Run) -> Result<Proof, Broken> {
-    let herd = if run.quick { QUICK } else { FULL };
+    let sidecars = if run.quick { SIDECARS_QUICK } else { SIDECARS };
+    let spread = Spread::of(sidecars);
     let place = run.folder.join("certs");
     let credentials = Credentials::create(&place, &[CERTIFICATE_NAME], INGRESS_NAME)?;
     let vault = Vault::start(&run.folder.join("vault"), &credentials).await?;
+    // As the fleet before it has left it; else several make the first one, and each knows those before its own.
+    let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+    let key = vault.add_ticket_key(now, now.saturating_add(TICKET_KEY_SECONDS));
+    key.map_err(|error| Broken::Unexpected(with_causes(&error)))?;
     let (token, token_file) = (Uuid::new_v4().to_string(), run.folder.join("token"));
     write_file(&token_file, &token)?;
-    let folders = (1..=herd.sidecars).map(|number| run.folder.join(number.to_string()));
+    let folders = (1..=sidecars).map(|number| run.folder.join(number.to_string()));
     let folders: Vec<PathBuf> = folders.collect();
 
     let mut proof = Proof::default();
     let started = Instant::now();
-    let starts = folders
-        .iter()
-        .map(|folder| herd.member(folder, &vault, &token_file));
+    let start = |folder| Member::start(folder, &vault, &token_file, spread);
+    let starts = folders.iter().map(|folder: &PathBuf| start(folder));
     let members = try_join_all(starts).await?;
     let took = started.elapsed().as_secs_f64();
     proof.figure("sidecars", members.len());
@@ -135,7 +157,7 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
     let version = added.map_err(StackError::from)?;
     try_join_all(members.iter().map(|member| member.notify(&token))).await?;
     let alike = async || alike(&folders, &version).ok();
-    let alike = Deadline::after(herd.spread + SLACK).poll(alike).await;
+    let alike = Deadline::after(spread.notified + SLACK).poll(alike).await;
     let missing = || Broken::Unexpected("the stores differ".to_owned());
     proof.row("all end with the same versions", alike.ok_or_else(missing));
     proof.row("they take a new one without a rush", calm(&vault));

@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use postern_certs::dev_ca::DevCa;
+use postern_certs::{TicketKey, TicketKeyError};
 use postern_control::testing::identity::CLIENT_ID;
 use postern_control::testing::key_vault::{Contents, KeyVault};
+use uuid::Uuid;
 
 use super::accounts::CERTIFICATE_NAME;
 use super::credentials::{CLIENT_NAME, Credentials};
@@ -18,6 +22,9 @@ pub const CLIENT: &str = "client";
 pub const AUTHORITY: &str = "internal-ca";
 /// The secret with what session tickets are encrypted with.
 pub const TICKETS: &str = "tickets";
+
+/// What the secret of a ticket key is said to be.
+const TICKET_KEY_TYPE: &str = "application/vnd.postern.ticket-key";
 
 /// How a process reaches a vault.
 #[derive(Debug, Clone)]
@@ -76,6 +83,20 @@ impl Vault {
     /// The first version of [`AUTHORITY`].
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// Adds a key that session tickets are encrypted with from `not_before` to `not_after`, in Unix seconds.
+    pub fn add_ticket_key(
+        &self,
+        not_before: i64,
+        not_after: i64,
+    ) -> Result<TicketKey, TicketKeyError> {
+        let secret = [*Uuid::new_v4().as_bytes(), *Uuid::new_v4().as_bytes()].concat();
+        let value = BASE64_URL_SAFE_NO_PAD.encode(&secret);
+        let (from, to) = (Some(not_before), Some(not_after));
+        self.stand_in
+            .add_secret(TICKETS, &value, TICKET_KEY_TYPE, from, to);
+        TicketKey::new(&secret, not_before, not_after)
     }
 
     /// The stand-in itself.

@@ -55,7 +55,7 @@ const WEB_SOCKETS: usize = Protocol::ALL.len() * POSTERNS;
 
 async fn prove(run: Run) -> Result<Proof, Broken> {
     let length = if run.quick { QUICK } else { FULL };
-    let seed = |vault: &Vault, _: &Credentials| Seed::put_into(vault.stand_in());
+    let seed = |vault: &Vault, _: &Credentials| Seed::put_into(vault);
     let (fleet, seed) = Fleet::start(&run.folder, POSTERNS, seed).await?;
     // Until the first ticket key begins, each process uses one of its own.
     seed.first_ticket_key.shown_by_all(&fleet).await?;

@@ -3,12 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use postern_certs::TicketKey;
 use postern_certs::dev_ca::{DevCa, Issued};
-use postern_control::testing::key_vault::{Contents, KeyVault};
-use uuid::Uuid;
+use postern_control::testing::key_vault::Contents;
 
 use crate::check::{Broken, with_causes};
 use crate::prove::fleet::Fleet;
@@ -16,7 +12,7 @@ use crate::prove::sign::{Sign, anchor};
 use crate::stack::StackError;
 use crate::stack::accounts::CERTIFICATE_NAME;
 use crate::stack::credentials::{CLIENT_NAME, Credentials};
-use crate::stack::vault::{AUTHORITY, CLIENT, SERVER, TICKETS};
+use crate::stack::vault::{AUTHORITY, CLIENT, SERVER, Vault};
 
 /// What is rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +45,16 @@ pub(super) struct Seed {
 }
 
 impl Seed {
-    pub(super) fn put_into(vault: &KeyVault) -> Result<Self, Broken> {
+    pub(super) fn put_into(vault: &Vault) -> Result<Self, Broken> {
         let mut extra = Vec::with_capacity(EXTRA_AUTHORITIES);
         for number in 0..EXTRA_AUTHORITIES {
             let ca = DevCa::new(&format!("another internal CA, {number}"));
             let ca = ca.map_err(StackError::from)?;
             let fingerprint = anchor(&ca)?.facts().fingerprint.to_string();
-            let version = vault.add_ca(AUTHORITY, ca).map_err(StackError::from)?;
+            let version = vault
+                .stand_in()
+                .add_ca(AUTHORITY, ca)
+                .map_err(StackError::from)?;
             enable(vault, &version, false)?;
             extra.push((version, fingerprint));
         }
@@ -68,7 +67,7 @@ impl Seed {
 
 /// Puts new versions into the vault, as an issuer or an operator would.
 pub(super) struct Source<'a> {
-    vault: &'a KeyVault,
+    vault: &'a Vault,
     credentials: &'a Credentials,
     extra: Vec<(String, String)>,
     turn: AtomicUsize,
@@ -77,7 +76,7 @@ pub(super) struct Source<'a> {
 impl<'a> Source<'a> {
     pub(super) fn new(fleet: &'a Fleet, seed: Seed) -> Self {
         Self {
-            vault: fleet.vault.stand_in(),
+            vault: &fleet.vault,
             credentials: &fleet.credentials,
             extra: seed.extra,
             turn: AtomicUsize::new(0),
@@ -112,7 +111,10 @@ impl<'a> Source<'a> {
     }
 
     fn add(&self, name: &str, issued: &Issued) -> Result<(), Broken> {
-        let added = self.vault.add_issued(name, issued, Contents::default());
+        let added = self
+            .vault
+            .stand_in()
+            .add_issued(name, issued, Contents::default());
         added
             .map(drop)
             .map_err(|error| StackError::from(error).into())
@@ -120,23 +122,21 @@ impl<'a> Source<'a> {
 }
 
 /// A new key, that is used from a moment on at which every instance has it.
-fn add_ticket_key(vault: &KeyVault, lead: Duration) -> Result<Sign, Broken> {
+fn add_ticket_key(vault: &Vault, lead: Duration) -> Result<Sign, Broken> {
     let not_before = unix(SystemTime::now() + lead);
     let not_after = not_before + TICKET_KEY_SECONDS;
-    let secret = [*Uuid::new_v4().as_bytes(), *Uuid::new_v4().as_bytes()].concat();
-    let value = BASE64_URL_SAFE_NO_PAD.encode(&secret);
-    let key = TicketKey::new(&secret, not_before, not_after);
+    let key = vault.add_ticket_key(not_before, not_after);
     let key = key.map_err(|error| Broken::Unexpected(with_causes(&error)))?;
-    let (from, to) = (Some(not_before), Some(not_after));
-    vault.add_secret(TICKETS, &value, TICKET_KEY_TYPE, from, to);
     Ok(Sign::Tickets {
         name: key.name(),
         from: UNIX_EPOCH + Duration::from_secs(not_before.unsigned_abs()),
     })
 }
 
-fn enable(vault: &KeyVault, version: &str, enabled: bool) -> Result<(), Broken> {
-    let done = vault.set_enabled(AUTHORITY, Some(version), enabled);
+fn enable(vault: &Vault, version: &str, enabled: bool) -> Result<(), Broken> {
+    let done = vault
+        .stand_in()
+        .set_enabled(AUTHORITY, Some(version), enabled);
     Ok(done.map_err(StackError::from)?)
 }
 
@@ -146,8 +146,6 @@ fn unix(at: SystemTime) -> i64 {
     i64::try_from(since.as_secs() + 1).unwrap_or(i64::MAX)
 }
 
-/// What the secret of a ticket key is said to be.
-const TICKET_KEY_TYPE: &str = "application/vnd.postern.ticket-key";
 // Limit: the sidecar looks every so often, then each process ten times a second; this much later all have it.
 const TICKET_KEY_LEAD: Duration = Duration::from_secs(2);
 // Limit: a ticket is used within a second of its being given; the sets stay below the sixteen that are read.
