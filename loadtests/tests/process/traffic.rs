@@ -1,6 +1,5 @@
 //! The scenarios' traffic: it finds nothing where nothing is wrong, and does find what is.
 
-use postern_loadtests::prove::Proof;
 use postern_loadtests::prove::traffic::{Kind, Sort, Tally, Targets, Traffic};
 use postern_loadtests::stack::Deadline;
 use postern_loadtests::stack::client::Protocol;
@@ -26,10 +25,7 @@ async fn traffic_through_a_stack_in_order_is_of_every_kind_and_without_a_failure
     })
     .await;
     let tally = traffic.stop().await;
-    let mut proof = Proof::default();
-    tally.tell(&mut proof);
-    assert!(proof.held(), "{:?}", tally.findings());
-    assert_eq!(tally.farewells(), 0);
+    assert_eq!(tally.broken(), [""; 0]);
     for protocol in Protocol::ALL {
         let of = |sort| tally.of(Kind { sort, protocol });
         assert_eq!(of(Sort::Handshakes).resumed, 0);
@@ -65,7 +61,5 @@ async fn a_proxy_that_is_killed_cuts_what_was_open() {
         refused(&traffic.so_far()) > 0
     })
     .await;
-    let mut proof = Proof::default();
-    traffic.stop().await.tell(&mut proof);
-    assert!(!proof.held());
+    assert!(traffic.stop().await.broken().len() > 1);
 }

@@ -56,7 +56,9 @@ impl<'a> VaultSide<'a> {
         let store = &self.fleet.credentials.client;
         let before = published(store)?;
         let (_, version) = self.add_identity(new)?;
-        let sentence = self.refusal("which is not in the published trust").await?;
+        let sentence = self
+            .refusal("client", "which is not in the published trust")
+            .await?;
         is_unchanged(store, before)?;
         let taken_back = self.vault.set_enabled(CLIENT, Some(&version), false);
         taken_back.map_err(StackError::from)?;
@@ -68,7 +70,9 @@ impl<'a> VaultSide<'a> {
         let store = &self.fleet.credentials.trust;
         let before = published(store)?;
         self.enable_first(false)?;
-        let sentence = self.refusal("which this trust no longer has").await?;
+        let sentence = self
+            .refusal("trust", "which this trust no longer has")
+            .await?;
         is_unchanged(store, before)?;
         self.enable_first(true)?;
         Ok(sentence)
@@ -85,8 +89,8 @@ impl<'a> VaultSide<'a> {
         let added = self.vault.add_issued(CLIENT, &issued, Contents::default());
         Ok((issued, added.map_err(StackError::from)?))
     }
-    /// Waits until the sidecar has logged a sentence with these words, and gives it back.
-    async fn refusal(&self, words: &str) -> Result<String, Broken> {
+    /// Waits until the sidecar has logged a sentence with these words, and gives it back. The metric has to say so, too.
+    async fn refusal(&self, certificate: &str, words: &str) -> Result<String, Broken> {
         let sentence = |line: &Value| {
             let texts = line.as_object()?.values().filter_map(Value::as_str);
             let mut found = texts.filter(|text| text.contains(words)).map(str::to_owned);
@@ -94,6 +98,12 @@ impl<'a> VaultSide<'a> {
         };
         let log = self.fleet.sidecar.log();
         let line = log.wait_for(words, |line| sentence(line).is_some()).await?;
+        let labels = [("certificate", certificate), ("reason", "wrong_order")];
+        let metrics = self.fleet.sidecar.metrics().await?;
+        let counted = metrics.sum("postern_control_refusals_total", &labels);
+        expect(counted > 0.0, || {
+            format!("no refusal {labels:?} was counted")
+        })?;
         Ok(sentence(&line).unwrap_or_default())
     }
 }

@@ -125,11 +125,6 @@ impl Tally {
         self.sum(|count| count.farewells)
     }
 
-    /// What went wrong, in sentences, as far as there was room for them.
-    pub fn findings(&self) -> &[String] {
-        &self.findings
-    }
-
     pub(super) fn count(&mut self, kind: Kind) -> &mut Count {
         self.counts.entry(kind.key()).or_default()
     }
@@ -140,28 +135,34 @@ impl Tally {
         }
     }
 
-    /// Tells the proof the figures, and breaks it for each failure, each connection that was cut or sent away, and
-    /// each kind of traffic that there was none of.
-    pub fn tell(&self, proof: &mut Proof) {
-        for kind in Kind::all() {
-            let count = self.of(kind);
-            if count.done == 0 {
-                proof.broken(&format!("there were no {kind}"));
-            }
-            proof.figure(&kind.to_string(), count.done);
-        }
-        proof.figure("failed", self.failed());
-        proof.figure("cut", self.cut());
+    /// What speaks against the traffic having been left alone: each failure, each connection that was cut or sent
+    /// away, and each kind of traffic that there was none of.
+    pub fn broken(&self) -> Vec<String> {
+        let missing = Kind::all().filter(|kind| self.of(*kind).done == 0);
+        let mut broken: Vec<_> = missing
+            .map(|kind| format!("there were no {kind}"))
+            .collect();
         if self.farewells() > 0 {
-            proof.broken(&format!("{} clients were sent away", self.farewells()));
-        }
-        for finding in &self.findings {
-            proof.broken(finding);
+            broken.push(format!("{} clients were sent away", self.farewells()));
         }
         let told = self.findings.len() as u64;
         let all = self.failed() + self.cut();
+        broken.extend_from_slice(&self.findings);
         if all > told {
-            proof.broken(&format!("{} more failures or cuts", all - told));
+            broken.push(format!("{} more failures or cuts", all - told));
+        }
+        broken
+    }
+
+    /// Tells the proof the figures, and breaks it by what is [`broken`](Self::broken).
+    pub fn tell(&self, proof: &mut Proof) {
+        for kind in Kind::all() {
+            proof.figure(&kind.to_string(), self.of(kind).done);
+        }
+        proof.figure("failed", self.failed());
+        proof.figure("cut", self.cut());
+        for finding in self.broken() {
+            proof.broken(&finding);
         }
     }
 }
@@ -171,26 +172,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_breaks_the_proof_even_if_it_is_only_counted() {
+    fn a_failure_is_told_even_if_it_is_only_counted() {
         let mut tally = Tally::default();
         for kind in Kind::all() {
             tally.count(kind).done = 1;
         }
-        let mut proof = Proof::default();
-        tally.tell(&mut proof);
-        assert!(proof.held());
+        assert_eq!(tally.broken(), [""; 0]);
 
         let kind = Kind::all().next().unwrap();
         *tally.count(kind).failed.entry("reset".into()).or_default() += 1;
-        let mut proof = Proof::default();
-        tally.tell(&mut proof);
-        assert!(!proof.held());
+        assert_eq!(tally.broken(), ["1 more failures or cuts"]);
     }
 
     #[test]
-    fn a_kind_of_which_nothing_came_breaks_the_proof() {
-        let mut proof = Proof::default();
-        Tally::default().tell(&mut proof);
-        assert!(!proof.held());
+    fn a_kind_of_which_nothing_came_is_told() {
+        let none = Tally::default().broken();
+        assert_eq!(none.len(), Kind::all().count());
+        assert_eq!(none[0], "there were no requests h1");
     }
 }
