@@ -10,7 +10,7 @@ use super::inspect::{Demands, read_trust};
 use super::metrics::Metrics;
 use super::outcome::{Done, Outcome, Published, RoundError};
 use super::place::Place;
-use crate::issue::Issuer;
+use crate::issue::{IssueError, Issuer};
 use crate::vault::{Vault, VaultError};
 
 /// A certificate in a vault, what it must be, and where it is published.
@@ -30,6 +30,8 @@ pub(super) struct Certificate {
     /// Held while something is inspected and published: what one is held against does not change meanwhile.
     pub(super) publishing: Arc<Mutex<()>>,
     pub(super) metrics: Arc<Metrics>,
+    /// Why no new version could be made last time, if it could not.
+    pub(super) not_made: Mutex<Option<&'static str>>,
     /// The version that was taken last, which a store that had its content already does not know.
     pub(super) taken: Mutex<Option<String>>,
 }
@@ -110,7 +112,14 @@ impl Certificate {
         let trust = blocking(move || Ok(this.trusted(now))).await;
         let outcome = issuer.round(&trust.unwrap_or_default(), now).await;
         self.metrics.issued(&self.name, outcome.as_ref());
-        if let Err(error) = outcome {
+        let reason = outcome.as_ref().err().map(IssueError::label);
+        let before = {
+            let mut not_made = self.not_made.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *not_made, reason)
+        };
+        if let Err(error) = outcome
+            && before != reason
+        {
             tracing::warn!(
                 certificate = self.name,
                 reason = error.label(),

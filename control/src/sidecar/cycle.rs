@@ -12,7 +12,7 @@ use super::certificate::{Certificate, at, blocking};
 use super::metrics::Metrics;
 use super::options::RestOptions;
 use super::outcome::{Done, Outcome, Published, RoundError};
-use super::rest::{Last, rest};
+use super::rest::{Last, RETRY_AFTER_MAX, rest};
 use super::status::Status;
 use super::tickets::Tickets;
 
@@ -61,10 +61,12 @@ pub(super) struct Cycle {
     /// Its number in the status.
     index: usize,
     parts: Arc<Shared>,
-    /// Who looks again when this is published: the clients of a trust.
+    /// Who looks again when this is published, if it waits for it: the clients of a trust.
     followers: Vec<Arc<Notify>>,
     until: Option<i64>,
     failing: Option<Failing>,
+    /// How long the vault wants to be left alone after the last round.
+    asked: Duration,
     older: Option<String>,
 }
 
@@ -98,6 +100,7 @@ impl Cycle {
             followers,
             until: None,
             failing: None,
+            asked: Duration::ZERO,
             older: None,
         }
     }
@@ -111,6 +114,17 @@ impl Cycle {
         self.failing.is_some()
     }
 
+    /// Whether it waits for the trust that it is held against.
+    pub(super) fn waits_for_trust(&self) -> bool {
+        let waits = |failing: &Failing| ["no_trust", "wrong_order"].contains(&failing.label);
+        self.failing.as_ref().is_some_and(waits)
+    }
+
+    /// How long the vault wants to be left alone after the last round, whoever has news.
+    pub(super) const fn asked(&self) -> Duration {
+        self.asked
+    }
+
     /// Takes note of what an earlier process has published.
     pub(super) async fn recall(&mut self, now: i64) {
         let subject = self.subject.clone();
@@ -122,6 +136,7 @@ impl Cycle {
 
     /// One round at `now` (Unix seconds). Returns how long to rest; `chance` is from 0 to 1.
     pub(super) async fn step(&mut self, now: i64, chance: f64) -> Duration {
+        self.asked = Duration::ZERO;
         let last = match self.subject.round(now).await {
             Ok(done) => {
                 self.succeeded(&done, now);
@@ -129,6 +144,7 @@ impl Cycle {
             }
             Err(error) => {
                 let rounds = self.failed(&error);
+                self.asked = error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX);
                 Last::Failed {
                     rounds,
                     retry_after: error.retry_after(),

@@ -103,8 +103,17 @@ impl SidecarError {
 pub struct Sidecar {
     config: Config,
     parts: Arc<Shared>,
-    cycles: Vec<(Cycle, Arc<Notify>)>,
+    cycles: Vec<(Cycle, Wakes)>,
     topics: Vec<Topic>,
+}
+
+/// What makes the next look at one certificate earlier.
+#[derive(Debug, Clone)]
+struct Wakes {
+    /// A notification.
+    notified: Arc<Notify>,
+    /// The trust that it is held against was published.
+    followed: Arc<Notify>,
 }
 
 impl Sidecar {
@@ -176,9 +185,9 @@ impl Sidecar {
             version = env!("CARGO_PKG_VERSION"), certificates = cycles.len(), admin = %config.admin.listen,
             "listening"
         );
-        for (index, (cycle, wake)) in cycles.into_iter().enumerate() {
+        for (index, (cycle, wakes)) in cycles.into_iter().enumerate() {
             let first = rest::start(&config.rest, index, chance());
-            tasks.spawn(attend(cycle, wake, first, spread));
+            tasks.spawn(attend(cycle, wakes, first, spread));
         }
         // An error means that nobody can stop us any more, which is the same.
         let _ = stop.wait_for(|stop| *stop).await;
@@ -196,16 +205,19 @@ impl Sidecar {
 }
 
 /// Round after round of one certificate.
-async fn attend(mut cycle: Cycle, wake: Arc<Notify>, first: Duration, spread: Duration) {
+async fn attend(mut cycle: Cycle, wakes: Wakes, first: Duration, spread: Duration) {
     cycle.recall(now()).await;
     let mut rest = first;
     cycle.next_look(now(), rest);
     loop {
-        let next = Instant::now() + rest;
+        let begin = Instant::now();
+        let next = begin + rest;
         tokio::select! {
             () = tokio::time::sleep_until(next) => {}
-            () = wake.notified() => {
-                let sooner = next.min(Instant::now() + spread.mul_f64(chance()));
+            () = wakes.followed.notified(), if cycle.waits_for_trust() => {}
+            () = wakes.notified.notified() => {
+                let sooner = Instant::now() + spread.mul_f64(chance());
+                let sooner = sooner.max(begin + cycle.asked()).min(next);
                 cycle.next_look(now(), sooner - Instant::now());
                 tokio::time::sleep_until(sooner).await;
             }

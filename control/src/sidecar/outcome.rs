@@ -102,8 +102,8 @@ pub enum RoundError {
     /// It could not be written.
     #[error(transparent)]
     Store(#[from] PublishError),
-    /// The thread that writes it was lost.
-    #[error("the publication broke off")]
+    /// A thread was lost, or there is no randomness.
+    #[error("the round broke off")]
     Interrupted,
 }
 

@@ -93,7 +93,7 @@ const SHORTENED: f64 = 0.75;
 /// What a vault asks for is exceeded by up to this part.
 const ASKED_SPREAD: f64 = 0.5;
 // Limit: Key Vault asks for seconds. An hour is longer than its longest outage that would still be "later".
-const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 #[cfg(test)]
 mod tests {

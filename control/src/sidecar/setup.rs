@@ -15,7 +15,7 @@ use super::options::{CertificateOptions, Config, IdentityOptions, IssueOptions, 
 use super::place::Place;
 use super::status::Status;
 use super::tickets::{Schedule, Tickets};
-use super::{Sidecar, SidecarError};
+use super::{Sidecar, SidecarError, Wakes};
 use crate::issue::{Authority, Issuer};
 use crate::vault::{Identity, SetupError, Vault};
 
@@ -59,6 +59,7 @@ pub(super) fn sidecar(config: &Config, identify: Identify<'_>) -> Result<Sidecar
                 .transpose()?,
             publishing: Arc::clone(&publishing),
             metrics: Arc::clone(&metrics),
+            not_made: Mutex::default(),
             taken: Mutex::default(),
         })));
     }
@@ -86,32 +87,35 @@ pub(super) fn sidecar(config: &Config, identify: Identify<'_>) -> Result<Sidecar
 }
 
 fn assemble(config: &Config, parts: Arc<Shared>, subjects: Vec<Subject>) -> Sidecar {
-    let wakes: BTreeMap<_, _> = subjects
-        .iter()
-        .map(|subject| (subject.name().to_owned(), Arc::new(Notify::new())))
-        .collect();
-    let wake = |name: &str| wakes.get(name).cloned().unwrap_or_default();
+    let one_each = || -> BTreeMap<_, _> {
+        let names = subjects.iter().map(|subject| subject.name().to_owned());
+        names.map(|name| (name, Arc::new(Notify::new()))).collect()
+    };
+    let (wakes, follows) = (one_each(), one_each());
+    let of = |all: &BTreeMap<_, _>, name: &str| all.get(name).cloned().unwrap_or_default();
     let topics = subjects.iter().flat_map(|subject| {
         let (vault, objects) = match subject {
             Subject::Certificate(it) => (&it.vault, it.objects.clone()),
             Subject::Tickets(it) => (&it.vault, vec![it.object.clone()]),
         };
+        let wake = of(&wakes, subject.name());
         let topic = move |object| Topic {
             vault: vault.host().to_owned(),
             object,
-            wake: wake(subject.name()),
+            wake: Arc::clone(&wake),
         };
         objects.into_iter().map(topic)
     });
     let topics = topics.collect();
     let cycles = subjects.into_iter().enumerate().map(|(index, subject)| {
         let followers = clients_of(config, subject.name());
-        let followers = followers.map(|(name, _)| wake(name)).collect();
-        let own = wake(subject.name());
-        (
-            Cycle::new(subject, index, Arc::clone(&parts), followers),
-            own,
-        )
+        let followers = followers.map(|(name, _)| of(&follows, name)).collect();
+        let own = Wakes {
+            notified: of(&wakes, subject.name()),
+            followed: of(&follows, subject.name()),
+        };
+        let parts = Arc::clone(&parts);
+        (Cycle::new(subject, index, parts, followers), own)
     });
     Sidecar {
         cycles: cycles.collect(),

@@ -4,6 +4,9 @@
 //! not zero, sizes are within bounds, names that refer to something exist, paths are absolute if the file's own is.
 //! Never opens what a path names, never holds a secret.
 //!
+//! How options are declared, read and checked is [`postern_chassis`]'s part. Variables that begin with
+//! `POSTERN_CONTROL_` are `postern-control`'s and ignored here.
+//!
 //! Each section is a small struct of its own. A part of the proxy is given its section, never the `Config`.
 //!
 //! Invariant: `postern defaults` prints every key there is, with the default that is in force.

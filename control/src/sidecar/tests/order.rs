@@ -1,5 +1,6 @@
 //! The order of a CA's rotation: trusted first, then leaves, then the old one dropped.
 
+use futures_util::FutureExt as _;
 use postern_certs::dev_ca::DevCa;
 
 use super::scene::Scene;
@@ -109,4 +110,26 @@ async fn several_authorities_are_trusted_together() {
         (scene.generation("trust"), scene.generation("client")),
         (1, 1)
     );
+}
+
+#[tokio::test]
+async fn a_client_that_waits_looks_again_as_soon_as_its_trust_is_published() {
+    let mut scene = Scene::start().await;
+    let index = |scene: &Scene, name: &str| {
+        let mut cycles = scene.sidecar.cycles.iter();
+        cycles
+            .position(|(cycle, _)| cycle.subject().name() == name)
+            .unwrap()
+    };
+    scene.step("client").await;
+    let client = index(&scene, "client");
+    assert!(scene.sidecar.cycles[client].0.waits_for_trust());
+    let followed = scene.sidecar.cycles[client].1.followed.clone();
+    scene.step("trust").await;
+    // There at once, or never.
+    assert!(followed.notified().now_or_never().is_some());
+    scene.step("trust").await;
+    assert!(followed.notified().now_or_never().is_none());
+    scene.step("client").await;
+    assert!(!scene.sidecar.cycles[client].0.waits_for_trust());
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use postern_certs::dev_ca::DevCa;
+
 use super::scene::{Scene, client, server};
-use crate::testing::key_vault::{Faults, NewVersion};
+use crate::testing::key_vault::{Contents, Faults, NewVersion};
 
 const DAY: i64 = 86_400;
 
@@ -198,4 +200,54 @@ async fn a_client_certificate_is_made_when_none_is_there() {
     scene.step("made").await;
     assert_eq!(scene.metric(&format!("{issues}\"not_due\"}}")), 1);
     assert_eq!(scene.rounds("made", "unchanged"), 1);
+}
+
+#[tokio::test]
+async fn the_same_certificate_under_a_new_version_is_fetched_once() {
+    let mut scene = Scene::start().await;
+    let ca = DevCa::new("Public CA").unwrap();
+    let issued = ca.server(&["*.dicom.example"]).unwrap();
+    let add = |scene: &Scene| {
+        let contents = Contents::default();
+        scene
+            .vault
+            .add_issued("private", &issued, contents)
+            .unwrap()
+    };
+    scene.vault.set_enabled("private", None, false).unwrap();
+    let first = add(&scene);
+    scene.step_all().await;
+    scene
+        .vault
+        .set_enabled("private", Some(&first), false)
+        .unwrap();
+    add(&scene);
+    scene.step("private").await;
+    scene.vault.log().clear();
+    scene.step("private").await;
+    assert_eq!(scene.vault.log().requests().len(), 1);
+    assert_eq!(
+        (
+            scene.generation("private"),
+            scene.rounds("private", "unchanged")
+        ),
+        (1, 2)
+    );
+}
+
+#[tokio::test]
+async fn what_is_published_is_held_against_a_configuration_that_has_changed() {
+    let mut scene = Scene::start().await;
+    scene.step_all().await;
+    let options = scene.config.certificates.get_mut("private").unwrap();
+    options.names.push("*.fhir.example".to_owned());
+    scene.restart();
+    scene.step("private").await;
+    assert_eq!(scene.refusals("private", "names_missing"), 1);
+    assert_eq!(scene.generation("private"), 1);
+    let both = NewVersion::server("public", &["*.dicom.example", "*.fhir.example"]);
+    scene.vault.set_enabled("private", None, false).unwrap();
+    scene.vault.add("private", &both).unwrap();
+    scene.step("private").await;
+    assert_eq!(scene.generation("private"), 2);
 }
