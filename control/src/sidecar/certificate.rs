@@ -1,5 +1,6 @@
 //! One round of one certificate: fetch, inspect, publish.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use postern_certs::{Bundle, Parts, UnixTime};
@@ -30,6 +31,8 @@ pub(super) struct Certificate {
     /// Held while something is inspected and published: what one is held against does not change meanwhile.
     pub(super) publishing: Arc<Mutex<()>>,
     pub(super) metrics: Arc<Metrics>,
+    /// Of trust, the CA certificates by version: they do not change.
+    pub(super) fetched: tokio::sync::Mutex<BTreeMap<String, CertificateDer<'static>>>,
     /// Why no new version could be made last time, if it could not.
     pub(super) not_made: Mutex<Option<&'static str>>,
     /// The version that was taken last, which a store that had its content already does not know.
@@ -48,6 +51,17 @@ impl Certificate {
                 self.round_of_identity(object, now).await
             }
             _ => Err(VaultError::NotFound.into()),
+        }
+    }
+
+    /// How many requests its first round takes, as a rule: a challenge and the secret, or for trust a challenge, and the
+    /// versions and the newest of them of each CA.
+    pub(super) fn first_requests(&self) -> u32 {
+        if self.demands.is_trust() {
+            let objects = u32::try_from(self.objects.len()).unwrap_or(u32::MAX);
+            objects.saturating_mul(2).saturating_add(1)
+        } else {
+            2
         }
     }
 
@@ -91,17 +105,33 @@ impl Certificate {
     async fn round_of_trust(self: &Arc<Self>, now: i64) -> Result<Done, RoundError> {
         let mut anchors = Vec::new();
         let mut versions = Vec::new();
+        let mut fetched = self.fetched.lock().await;
         for object in &self.objects {
-            let enabled = self.counted(self.vault.enabled(object, now).await)?;
+            let enabled = self.vault.enabled_versions(object, now).await;
+            let enabled = self.counted(enabled)?;
             if enabled.is_empty() {
                 // One that is to go is taken out of the configuration.
                 return Err(VaultError::Disabled.into());
             }
-            for (version, certificate) in enabled {
+            for version in enabled {
+                let certificate = match fetched.get(&version.id) {
+                    Some(certificate) => certificate.clone(),
+                    None => match self.vault.certificate(object, &version.id).await {
+                        // Disabled or deleted since it was listed.
+                        Err(VaultError::Disabled | VaultError::NotFound) => continue,
+                        found => self.counted(found)?.1,
+                    },
+                };
                 versions.push(version.id);
                 anchors.push(certificate);
             }
         }
+        *fetched = versions
+            .iter()
+            .cloned()
+            .zip(anchors.iter().cloned())
+            .collect();
+        drop(fetched);
         let parts = Parts::anchors_from_der(&anchors);
         self.publish(parts, versions, now).await
     }

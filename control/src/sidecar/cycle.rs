@@ -39,6 +39,15 @@ impl Subject {
         }
     }
 
+    /// How many requests its first round takes, as a rule.
+    pub(super) fn first_requests(&self) -> u32 {
+        match self {
+            Self::Certificate(it) => it.first_requests(),
+            // The versions, and the keys that are alive.
+            Self::Tickets(_) => 5,
+        }
+    }
+
     async fn round(&self, now: i64) -> Result<Done, RoundError> {
         match self {
             Self::Certificate(it) => it.round(now).await,

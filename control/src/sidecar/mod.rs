@@ -185,8 +185,11 @@ impl Sidecar {
             version = env!("CARGO_PKG_VERSION"), certificates = cycles.len(), admin = %config.admin.listen,
             "listening"
         );
-        for (index, (cycle, wakes)) in cycles.into_iter().enumerate() {
-            let first = rest::start(&config.rest, index, chance());
+        let mut earlier = 0_u32;
+        for (cycle, wakes) in cycles {
+            let own = cycle.subject().first_requests();
+            let first = rest::start(&config.rest, earlier, own, chance());
+            earlier = earlier.saturating_add(own);
             tasks.spawn(attend(cycle, wakes, first, spread));
         }
         // An error means that nobody can stop us any more, which is the same.

@@ -49,13 +49,13 @@ pub fn rest(
     }
 }
 
-/// When the first look at the certificate number `index` is, from the start of the process.
-pub fn start(options: &RestOptions, index: usize, chance: f64) -> Duration {
-    let earlier = u32::try_from(index).unwrap_or(u32::MAX);
-    options
-        .start_spread
-        .saturating_mul(earlier)
-        .saturating_add(options.start_spread.mul_f64(part(chance)))
+/// When a first look of `own` requests is, from the start of the process, if looks of `earlier` requests come before
+/// it: each has a stretch of its own, as long as its requests need.
+pub fn start(options: &RestOptions, earlier: u32, own: u32, chance: f64) -> Duration {
+    let one = options.start_spread / SPREAD_REQUESTS;
+    let stretch = one.saturating_mul(own);
+    one.saturating_mul(earlier)
+        .saturating_add(stretch.mul_f64(part(chance)))
 }
 
 /// From the whole interval down to the shortest one, in proportion to what is left near the end.
@@ -88,6 +88,8 @@ const fn part(chance: f64) -> f64 {
     if chance > 0.0 { chance.min(1.0) } else { 0.0 }
 }
 
+/// So many requests a process are spread over `start_spread`.
+const SPREAD_REQUESTS: u32 = 3;
 /// A rest is at least this part of the interval.
 const SHORTENED: f64 = 0.75;
 /// What a vault asks for is exceeded by up to this part.
@@ -152,11 +154,12 @@ mod tests {
     #[test]
     fn first_looks_are_spread_one_certificate_after_the_other() {
         let options = RestOptions::default();
-        assert_eq!(start(&options, 0, 0.5), Duration::from_secs(15));
-        assert_eq!(start(&options, 2, 0.0), Duration::from_mins(1));
+        assert_eq!(start(&options, 0, 2, 0.5), Duration::from_secs(15));
+        assert_eq!(start(&options, 2, 3, 0.0), Duration::from_secs(30));
+        assert_eq!(start(&options, 2, 3, 1.0), Duration::from_secs(75));
     }
 
-    /// A hundred sidecars of four certificates each. A first look is two requests, a second apart.
+    /// Trust, a client, a server, and ticket keys; of each, the requests of its first look are a second apart.
     #[test]
     fn a_hundred_sidecars_that_start_at_once_stay_under_20_requests_a_second() {
         let options = RestOptions::default();
@@ -168,9 +171,15 @@ mod tests {
                 .wrapping_add(1_442_695_040_888_963_407);
             f64::from(u32::try_from(random >> 32).unwrap()) / f64::from(u32::MAX)
         };
-        let looks = (0..100 * 4).map(|n| start(&options, n % 4, chance()));
-        let pace = Duration::from_secs(1);
-        let mut times: Vec<_> = looks.flat_map(|at| [at, at + pace]).collect();
+        let mut times = Vec::new();
+        for _ in 0..100 {
+            let mut earlier = 0;
+            for own in [3, 2, 2, 5] {
+                let at = start(&options, earlier, own, chance());
+                times.extend((0..own).map(|n| at + Duration::from_secs(n.into())));
+                earlier += own;
+            }
+        }
         times.sort_unstable();
         let within = |first: &Duration| {
             let second = *first..*first + Duration::from_secs(1);

@@ -59,6 +59,7 @@ pub(super) fn sidecar(config: &Config, identify: Identify<'_>) -> Result<Sidecar
                 .transpose()?,
             publishing: Arc::clone(&publishing),
             metrics: Arc::clone(&metrics),
+            fetched: tokio::sync::Mutex::default(),
             not_made: Mutex::default(),
             taken: Mutex::default(),
         })));

@@ -134,10 +134,8 @@ impl Vault {
         certificate: &str,
         now: i64,
     ) -> Result<Vec<(Version, CertificateDer<'static>)>, VaultError> {
-        let versions = self.versions(certificate).await?.into_iter();
-        let open = versions.filter(|version| version.not_after.is_none_or(|end| now <= end));
         let mut enabled = Vec::new();
-        for version in open.take(Self::ENABLED_VERSIONS_MAX) {
+        for version in self.enabled_versions(certificate, now).await? {
             match self.certificate(certificate, &version.id).await {
                 Ok(found) => enabled.push(found),
                 // Disabled or deleted since it was listed.
@@ -146,6 +144,17 @@ impl Vault {
             }
         }
         Ok(enabled)
+    }
+
+    /// The same versions without their certificates, in one request a page.
+    pub async fn enabled_versions(
+        &self,
+        certificate: &str,
+        now: i64,
+    ) -> Result<Vec<Version>, VaultError> {
+        let versions = self.versions(certificate).await?.into_iter();
+        let open = versions.filter(|version| version.not_after.is_none_or(|end| now <= end));
+        Ok(open.take(Self::ENABLED_VERSIONS_MAX).collect())
     }
 
     /// Key and chain of one version of a certificate, from the secret of its name.

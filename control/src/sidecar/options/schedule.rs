@@ -25,11 +25,11 @@ options! {
         /// Time between looks while they fail, at most.
         #[serde(with = "period")]
         pub backoff_max: Duration = Duration::from_mins(5);
-        /// The first look at each certificate is at a random moment of a stretch of this length, one certificate after
-        /// the other. A first look is two requests: the default keeps 100 sidecars that start at once, however many
-        /// certificates each has, below 20 requests a second in all. It scales with their number: "3s" for 10 of them.
+        /// First looks are spread by chance, one certificate after the other: three requests over this time, which are
+        /// one look at a "trust"; at a "server" or "client" there are two, at the ticket keys five. The default keeps 100
+        /// sidecars that start at once below 20 requests a second in all; it scales with their number: "4s" for 10.
         #[serde(with = "period")]
-        pub start_spread: Duration = Duration::from_secs(30);
+        pub start_spread: Duration = Duration::from_secs(45);
     }
 }
 

@@ -49,7 +49,7 @@ async fn what_is_published_is_not_fetched_again() {
     scene.vault.log().clear();
     scene.step_all().await;
     assert_eq!(scene.vault.log().count("GET", "/secrets/private"), 0);
-    assert_eq!(scene.vault.log().requests().len(), 1 + 1 + 2 + 1);
+    assert_eq!(scene.vault.log().requests().len(), 4, "one each");
     assert_eq!(scene.rounds("private", "unchanged"), 2);
     assert_eq!(
         (scene.generation("private"), scene.published("private")),
