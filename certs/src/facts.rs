@@ -65,6 +65,11 @@ pub enum KeyType {
 }
 
 impl KeyType {
+    /// The kind of a public key from its DER (`SubjectPublicKeyInfo`). [`Other`](Self::Other) if it does not parse.
+    pub fn of_public_key(der: &[u8]) -> Self {
+        SubjectPublicKeyInfo::from_der(der).map_or(Self::Other, |(_, key)| Self::of(&key))
+    }
+
     fn of(key: &SubjectPublicKeyInfo<'_>) -> Self {
         let algorithm = &key.algorithm.algorithm;
         if *algorithm == oid::OID_PKCS1_RSAENCRYPTION {

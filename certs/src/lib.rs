@@ -16,17 +16,21 @@
 //! Both sides prove: the writer before it publishes, the reader before it uses. So a reader needs to trust no
 //! writer, and files that other software lays down are held to the same rules.
 //!
-//! Glossary: *parts* unproven PEM text · *bundle* key, chain and trust anchors that hold together · *anchor* a CA
-//! certificate that is trusted as such · *purpose* server, client or trust · *generation* one published bundle ·
-//! *current* the generation that readers get · *manifest* what a generation says about itself · *identity* of a
-//! location: what `stat` says about its files · *settled* old enough that an equal identity means equal content.
+//! Glossary: *parts* unproven text · *bundle* key, chain and trust anchors that hold together · *ticket keys* what a
+//! fleet encrypts session tickets with · *content* a bundle or ticket keys · *anchor* a CA certificate that is trusted
+//! as such · *purpose* server, client, trust or tickets · *generation* one published content · *current* the
+//! generation that readers get · *manifest* what a generation says about itself · *label* where its publisher says it
+//! comes from · *identity* of a location: what `stat` says about its files · *settled* old enough that an equal
+//! identity means equal content.
 //!
 //! In reading order: `parts`, `expectations`, `unproven` (the closed list of reasons), `prove`, `facts`, `bundle`;
-//! then `store`, `manifest`, `location`, `watch`; and `dev_ca` (feature `dev-ca`).
+//! then `tickets`, which are published and read in the same way (`content`: what both have in common); then `store`,
+//! `manifest`, `location`, `watch`; and `dev_ca` (feature `dev-ca`).
 //!
 //! This crate knows no network, no clock (`now` is passed; the development CA alone asks) and no Azure.
 
 mod bundle;
+mod content;
 #[cfg(any(test, feature = "dev-ca"))]
 pub mod dev_ca;
 mod expectations;
@@ -38,10 +42,12 @@ mod parts;
 mod pem;
 mod prove;
 mod store;
+mod tickets;
 mod unproven;
 mod watch;
 
 pub use bundle::Bundle;
+pub use content::{About, Content, ContentFile, Proof};
 pub use expectations::{Expectations, Purpose};
 pub use facts::{Facts, KeyType};
 pub use fingerprint::Fingerprint;
@@ -50,5 +56,6 @@ pub use manifest::Manifest;
 pub use parts::Parts;
 pub use rustls_pki_types::UnixTime;
 pub use store::{Generation, PublishError, Store};
+pub use tickets::{TicketExpectations, TicketKey, TicketKeyError, TicketKeys};
 pub use unproven::{Piece, Unproven};
 pub use watch::{Change, Refused, Watch};

@@ -13,10 +13,11 @@ use zeroize::Zeroizing;
 
 use crate::fingerprint::Fingerprint;
 use crate::manifest::{
-    ANCHORS_FILE, CHAIN_FILE, KEY_FILE, MANIFEST_BYTES_MAX, MANIFEST_FILE, Manifest,
+    ANCHORS_FILE, CHAIN_FILE, KEY_FILE, MANIFEST_BYTES_MAX, MANIFEST_FILE, Manifest, TICKETS_FILE,
 };
 use crate::parts::Parts;
 use crate::pem;
+use crate::tickets::{TICKETS_BYTES_MAX, holds_ticket_keys};
 
 /// A path where credentials are, or will be. Nothing has to exist yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub enum Layout {
     /// Store CSI driver (both swap a symlink `..data`), or plain files.
     Directory,
     /// One PEM file with key and chain, or with certificates only; often a symlink to a versioned file, as the
-    /// Key Vault VM extension keeps it.
+    /// Key Vault VM extension keeps it. Or the text of ticket keys.
     File,
     /// A directory with certificates only (`*.pem`, `*.crt`, `*.cer`): trust anchors.
     Certificates,
@@ -140,7 +141,8 @@ enum Role {
     Chain,
     Key,
     Anchors,
-    /// Key and chain, or certificates only.
+    Tickets,
+    /// Key and chain, or certificates only, or ticket keys.
     Any,
     Manifest,
 }
@@ -150,6 +152,7 @@ impl Role {
         match self {
             Self::Chain | Self::Key => pem::IDENTITY_PEM_BYTES_MAX,
             Self::Anchors | Self::Any => pem::ANCHORS_PEM_BYTES_MAX,
+            Self::Tickets => TICKETS_BYTES_MAX,
             Self::Manifest => MANIFEST_BYTES_MAX,
         }
     }
@@ -315,6 +318,8 @@ impl Identity {
                 Role::Chain => parts.chain = content,
                 Role::Key => parts.key = content,
                 Role::Anchors => append(&mut parts.anchors, &content),
+                Role::Tickets => parts.tickets = content,
+                Role::Any if holds_ticket_keys(&content) => parts.tickets = content,
                 // Certificates without a key may serve as trust anchors; which they are is for the purpose to say.
                 Role::Any if !pem::holds_key(&content) => {
                     parts.chain.clone_from(&content);
@@ -330,6 +335,7 @@ impl Identity {
         if self.layout == Layout::Store {
             self.check(&parts, manifest.as_ref())?;
         }
+        parts.label = manifest.map(|manifest| manifest.label);
         Ok(parts)
     }
 
@@ -342,6 +348,7 @@ impl Identity {
             (CHAIN_FILE, &parts.chain),
             (KEY_FILE, &parts.key),
             (ANCHORS_FILE, &parts.anchors),
+            (TICKETS_FILE, &parts.tickets),
         ];
         for (name, content) in read {
             let as_said = match manifest.sha256.get(name) {
@@ -372,10 +379,7 @@ fn parse_manifest(path: &Path, content: &[u8]) -> Result<Manifest, ReadError> {
 }
 
 fn certificate_files(root: &Path) -> Result<Vec<(Role, PathBuf, Stamp)>, ReadError> {
-    let unreadable = |source| ReadError::Io {
-        path: root.to_owned(),
-        source,
-    };
+    let unreadable = |source| io_error(root, source);
     let mut paths = Vec::new();
     for (seen, entry) in fs::read_dir(root).map_err(unreadable)?.enumerate() {
         let name = entry.map_err(unreadable)?.file_name();
@@ -464,11 +468,12 @@ pub(crate) const CURRENT_LINK: &str = "current";
 /// The file that publishers of a store lock.
 pub(crate) const LOCK_FILE: &str = "lock";
 
-const STORE_FILES: [(Role, &str); 4] = [
+const STORE_FILES: [(Role, &str); 5] = [
     (Role::Manifest, MANIFEST_FILE),
     (Role::Chain, CHAIN_FILE),
     (Role::Key, KEY_FILE),
     (Role::Anchors, ANCHORS_FILE),
+    (Role::Tickets, TICKETS_FILE),
 ];
 const DIRECTORY_FILES: [(Role, &str); 3] = [
     (Role::Chain, "tls.crt"),

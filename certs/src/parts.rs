@@ -8,15 +8,17 @@ use zeroize::Zeroizing;
 use crate::fingerprint::Fingerprint;
 use crate::pem;
 
-/// Unproven input: PEM text for a chain, a key and trust anchors, each possibly empty.
+/// Unproven input: PEM text for a chain, a key and trust anchors, and text of ticket keys, each possibly empty.
 ///
 /// Nothing here has been looked at. [`Bundle::prove`](crate::Bundle::prove) turns it into a
-/// [`Bundle`](crate::Bundle) or says why not. The buffers are wiped when dropped, and `Debug` shows sizes only.
+/// [`Bundle`](crate::Bundle), [`TicketKeys::prove`](crate::TicketKeys::prove) into ticket keys, or says why not. The buffers are wiped when dropped, and `Debug` shows sizes only.
 #[derive(Clone, Default)]
 pub struct Parts {
     pub(crate) chain: Zeroizing<Vec<u8>>,
     pub(crate) key: Zeroizing<Vec<u8>>,
     pub(crate) anchors: Zeroizing<Vec<u8>>,
+    pub(crate) tickets: Zeroizing<Vec<u8>>,
+    pub(crate) label: Option<String>,
 }
 
 impl Parts {
@@ -42,6 +44,14 @@ impl Parts {
         }
     }
 
+    /// Trust anchors only, as DER.
+    pub fn anchors_from_der(anchors: &[CertificateDer<'_>]) -> Self {
+        Self {
+            anchors: Zeroizing::new(pem::encode_certificates(anchors)),
+            ..Self::default()
+        }
+    }
+
     /// A chain (leaf first) and its key as DER, for callers that unpack PKCS#12.
     pub fn from_der(chain: &[CertificateDer<'_>], key: &PrivateKeyDer<'_>) -> Self {
         Self {
@@ -58,9 +68,19 @@ impl Parts {
         self
     }
 
+    /// Where a store's publisher says they come from (a Key Vault version, say). Other layouts do not tell.
+    pub fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
     /// A digest of the text, to tell whether content changed. Never shown: it covers the key.
     pub(crate) fn content(&self) -> Fingerprint {
-        Fingerprint::of_all([self.chain.as_slice(), &self.key, &self.anchors])
+        Fingerprint::of_all([
+            self.chain.as_slice(),
+            &self.key,
+            &self.anchors,
+            &self.tickets,
+        ])
     }
 }
 
@@ -74,6 +94,8 @@ impl fmt::Debug for Parts {
             .field("chain_bytes", &self.chain.len())
             .field("key_bytes", &self.key.len())
             .field("anchors_bytes", &self.anchors.len())
+            .field("tickets_bytes", &self.tickets.len())
+            .field("label", &self.label)
             .finish()
     }
 }

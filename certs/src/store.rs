@@ -5,7 +5,7 @@
 //!   lock                       locked by whoever publishes
 //!   current -> g-0000000007    replaced by one rename
 //!   g-0000000006/              the previous generation
-//!   g-0000000007/              chain.pem  key.pem  anchors.pem  manifest.toml, each 0600
+//!   g-0000000007/              chain.pem  key.pem  anchors.pem  ticket_keys  manifest.toml: what there is, each 0600
 //! ```
 //!
 //! Promises: a reader that follows `current` finds a whole generation, or the one before it, whatever happens
@@ -21,13 +21,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, thread};
 
-use zeroize::Zeroizing;
-
-use crate::bundle::Bundle;
+use crate::content::Content;
 use crate::location::{CURRENT_LINK, LOCK_FILE, Location, read_manifest};
-use crate::manifest::{ANCHORS_FILE, CHAIN_FILE, KEY_FILE, MANIFEST_FILE, Manifest};
+use crate::manifest::{MANIFEST_FILE, Manifest};
 
-/// The number of a published bundle in its store. Later ones are greater; numbers are never reused, but may be
+/// The number of a publication in its store. Later ones are greater; numbers are never reused, but may be
 /// skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(u64);
@@ -53,7 +51,7 @@ impl fmt::Display for Generation {
     }
 }
 
-/// Why a bundle was not published. Whatever the reason, what was current still is, unless the text says else.
+/// Why a content was not published. Whatever the reason, what was current still is, unless the text says else.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// The directory holds other things.
@@ -102,7 +100,8 @@ pub enum PublishError {
     },
 }
 
-/// A store of one bundle's generations.
+/// A store of the generations of one content: a [`Bundle`](crate::Bundle), or
+/// [`TicketKeys`](crate::TicketKeys).
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
@@ -151,13 +150,13 @@ impl Store {
         read_manifest(&self.dir.join(self.current_generation()?.directory())).ok()
     }
 
-    /// Makes `bundle` current, unless it is already or is older than what is. `label` says where it came from (a
+    /// Makes `content` current, unless it is already or is older than what is. `label` says where it came from (a
     /// Key Vault version, say); it is cut at 256 characters. Blocks on the disk, and for at most ten seconds on
     /// another publisher.
-    pub fn publish(&self, bundle: &Bundle, label: &str) -> Result<Generation, PublishError> {
+    pub fn publish(&self, content: &impl Content, label: &str) -> Result<Generation, PublishError> {
         let _lock = self.lock()?;
         if let Some(current) = self.current()
-            && current.is_newer_than(bundle)
+            && current.is_newer_than(content)
         {
             let Manifest {
                 subject,
@@ -171,19 +170,27 @@ impl Store {
                 label,
             });
         }
-        self.publish_locked(bundle, label)
+        self.publish_locked(content, label)
     }
 
-    /// Like [`publish`](Self::publish), for a bundle that may be older: somebody wants the old one back.
-    pub fn roll_back(&self, bundle: &Bundle, label: &str) -> Result<Generation, PublishError> {
+    /// Like [`publish`](Self::publish), for a content that may be older: somebody wants the old one back.
+    pub fn roll_back(
+        &self,
+        content: &impl Content,
+        label: &str,
+    ) -> Result<Generation, PublishError> {
         let _lock = self.lock()?;
-        self.publish_locked(bundle, label)
+        self.publish_locked(content, label)
     }
 
-    fn publish_locked(&self, bundle: &Bundle, label: &str) -> Result<Generation, PublishError> {
+    fn publish_locked(
+        &self,
+        content: &impl Content,
+        label: &str,
+    ) -> Result<Generation, PublishError> {
         let previous = self.current_generation();
         if let Some(previous) = previous
-            && self.current().is_some_and(|it| it.fingerprint == bundle.fingerprint().to_string())
+            && self.current().is_some_and(|it| it.fingerprint == content.fingerprint().to_string())
             // Reading compares each file with the manifest: damage is repaired by a new generation.
             && self.location().read().is_ok()
         {
@@ -191,7 +198,7 @@ impl Store {
         }
         let next = self.sweep(previous)?;
         let written = self
-            .write(next, bundle, label)
+            .write(next, content, label)
             .and_then(|()| self.link(next));
         if let Err(error) = written {
             // On a full disk this gives the space back. If it fails, the next publication sweeps.
@@ -238,7 +245,7 @@ impl Store {
     fn write(
         &self,
         generation: Generation,
-        bundle: &Bundle,
+        content: &impl Content,
         label: &str,
     ) -> Result<(), PublishError> {
         let dir = self.dir.join(generation.directory());
@@ -246,20 +253,11 @@ impl Store {
             .mode(DIRECTORY_MODE)
             .create(&dir)
             .map_err(failed("create", &dir))?;
-        let files: Vec<(&str, Zeroizing<Vec<u8>>)> = [
-            (CHAIN_FILE, Zeroizing::new(bundle.chain_pem())),
-            (KEY_FILE, bundle.key_pem().unwrap_or_default()),
-            (ANCHORS_FILE, Zeroizing::new(bundle.anchors_pem())),
-        ]
-        .into_iter()
-        .filter(|(_, content)| !content.is_empty())
-        .collect();
-        let contents = files
-            .iter()
-            .map(|(name, content)| (*name, content.as_slice()));
-        let manifest = Manifest::new(generation.0, label, bundle, contents);
-        for (name, content) in &files {
-            write_file(&dir.join(name), content)?;
+        let files = content.files();
+        let contents = files.iter().map(|(name, text)| (*name, text.as_slice()));
+        let manifest = Manifest::new(generation.0, label, content, contents);
+        for (name, text) in &files {
+            write_file(&dir.join(name), text)?;
         }
         let path = dir.join(MANIFEST_FILE);
         let manifest =

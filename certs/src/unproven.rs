@@ -8,6 +8,8 @@ use std::fmt;
 
 use rustls_pki_types::{UnixTime, pem};
 
+use crate::tickets::TicketKeyError;
+
 /// Which piece of the input a reason is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Piece {
@@ -212,6 +214,9 @@ pub enum Unproven {
         /// How many anchors there are.
         anchors: usize,
     },
+    /// The ticket keys are none.
+    #[error(transparent)]
+    TicketKeys(#[from] TicketKeyError),
     /// Another rule of RFC 5280 path validation is broken (path length, name constraints, critical extensions).
     #[error("the chain breaks a rule of certificate path validation")]
     BrokenPath {
@@ -246,6 +251,8 @@ impl Unproven {
             Self::NotACa { .. } => "not_a_ca",
             Self::BrokenSignature { .. } => "broken_signature",
             Self::UntrustedIssuer { .. } => "untrusted_issuer",
+            Self::TicketKeys(TicketKeyError::Empty) => "no_ticket_keys",
+            Self::TicketKeys(_) => "malformed_ticket_keys",
             Self::BrokenPath { .. } => "broken_path",
         }
     }

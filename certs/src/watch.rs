@@ -1,6 +1,6 @@
 //! Watching a location for new credentials, without a timer of its own: the caller decides when to look.
 //!
-//! Promises: only proven bundles are ever yielded; the last good one stays until a better one is proven.
+//! Promises: only what is proven is ever yielded; the last good content stays until a better one is proven.
 //! Never yields a torn state: chain and key of two writes do not prove.
 
 use std::fmt;
@@ -9,17 +9,20 @@ use std::sync::Arc;
 use rustls_pki_types::UnixTime;
 
 use crate::bundle::Bundle;
+use crate::content::{Content, Proof};
 use crate::expectations::Expectations;
 use crate::fingerprint::Fingerprint;
 use crate::location::{Identity, Location, ReadError};
 use crate::unproven::{Unproven, seconds};
 
-/// A location, what its content has to be good for, and the last good bundle.
+/// A location, how what is there is proven, and the last that was: a [`Bundle`] by [`Expectations`], or
+/// [`TicketKeys`](crate::TicketKeys) by [`TicketExpectations`](crate::TicketExpectations).
 #[derive(Debug)]
-pub struct Watch {
+pub struct Watch<P: Proof = Expectations> {
     location: Location,
-    expectations: Expectations,
-    current: Option<Arc<Bundle>>,
+    proof: P,
+    current: Option<Arc<P::Content>>,
+    label: Option<String>,
     refused: Option<Arc<Refused>>,
     seen: Option<Seen>,
     reads: u64,
@@ -27,12 +30,12 @@ pub struct Watch {
 
 /// What a [`Watch::check`] found.
 #[derive(Debug, Clone)]
-pub enum Change {
+pub enum Change<C = Bundle> {
     /// Nothing that was not known.
     Unchanged,
-    /// Another bundle than the one before.
-    Proven(Arc<Bundle>),
-    /// What is there now is no good, for a reason not reported before. The last good bundle stays.
+    /// Another content than the one before.
+    Proven(Arc<C>),
+    /// What is there now is no good, for a reason not reported before. The last good one stays.
     Refused(Arc<Refused>),
 }
 
@@ -72,13 +75,14 @@ impl fmt::Debug for Seen {
     }
 }
 
-impl Watch {
+impl<P: Proof> Watch<P> {
     /// A watch that has not looked yet.
-    pub const fn new(location: Location, expectations: Expectations) -> Self {
+    pub const fn new(location: Location, proof: P) -> Self {
         Self {
             location,
-            expectations,
+            proof,
             current: None,
+            label: None,
             refused: None,
             seen: None,
             reads: 0,
@@ -89,8 +93,8 @@ impl Watch {
     /// disk, so call it from a thread that may.
     ///
     /// Time counts as a change where it matters: what was not yet valid is proven again when it is, and a set of
-    /// trust anchors when one of them begins or ends.
-    pub fn check(&mut self, now: UnixTime) -> Change {
+    /// trust anchors or of ticket keys when one of them begins or ends.
+    pub fn check(&mut self, now: UnixTime) -> Change<P::Content> {
         let is_due = self.is_due(now);
         if !is_due
             && self
@@ -119,8 +123,12 @@ impl Watch {
         if is_same && !is_due {
             return Change::Unchanged;
         }
-        match Bundle::prove(parts, &self.expectations, now) {
-            Ok(bundle) => self.proven(bundle),
+        let label = parts.label().map(ToOwned::to_owned);
+        match self.proof.prove(parts, now) {
+            Ok(content) => {
+                self.label = label;
+                self.proven(content)
+            }
             Err(reason) => {
                 let known = self
                     .refused
@@ -131,9 +139,14 @@ impl Watch {
         }
     }
 
-    /// The last good bundle. It may have expired since: see [`Bundle::usable_until`].
-    pub const fn current(&self) -> Option<&Arc<Bundle>> {
+    /// The last good content. It may have expired since: see [`Bundle::usable_until`].
+    pub const fn current(&self) -> Option<&Arc<P::Content>> {
         self.current.as_ref()
+    }
+
+    /// Where its publisher says it comes from: see [`Parts::label`](crate::Parts::label).
+    pub fn label(&self) -> Option<&str> {
+        self.label.as_deref()
     }
 
     /// Why what is there now is not current, if it is not.
@@ -161,28 +174,28 @@ impl Watch {
     fn is_due(&self, now: UnixTime) -> bool {
         match (self.refused.as_deref(), &self.current) {
             (Some(Refused::Unproven(reason)), _) => reason.may_be_over(now),
-            (None, Some(bundle)) => bundle.changes_at().is_some_and(|at| at <= seconds(now)),
+            (None, Some(content)) => content.changes_at().is_some_and(|at| at <= seconds(now)),
             _ => false,
         }
     }
 
-    fn proven(&mut self, bundle: Bundle) -> Change {
+    fn proven(&mut self, content: P::Content) -> Change<P::Content> {
         self.refused = None;
-        let bundle = Arc::new(bundle);
-        let before = self.current.replace(Arc::clone(&bundle));
+        let content = Arc::new(content);
+        let before = self.current.replace(Arc::clone(&content));
         match before {
-            Some(before) if before.fingerprint() == bundle.fingerprint() => {
+            Some(before) if before.fingerprint() == content.fingerprint() => {
                 // Holders of the old value and `current` stay one and the same, unless it is about to change.
-                if before.changes_at() == bundle.changes_at() {
+                if before.changes_at() == content.changes_at() {
                     self.current = Some(before);
                 }
                 Change::Unchanged
             }
-            _ => Change::Proven(bundle),
+            _ => Change::Proven(content),
         }
     }
 
-    fn unread(&mut self, error: ReadError) -> Change {
+    fn unread(&mut self, error: ReadError) -> Change<P::Content> {
         // Whatever comes next is read afresh, even if it looks like what was there before.
         self.seen = None;
         let known = self
@@ -192,7 +205,7 @@ impl Watch {
         self.refused(error.into(), known)
     }
 
-    fn refused(&mut self, why: Refused, is_known: bool) -> Change {
+    fn refused(&mut self, why: Refused, is_known: bool) -> Change<P::Content> {
         let why = Arc::new(why);
         self.refused = Some(Arc::clone(&why));
         if is_known {

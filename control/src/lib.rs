@@ -1,3 +1,18 @@
 //! The control plane: the certificate sidecar and the account-routing service.
 //!
+//! ```text
+//!   Key Vault ◀── vault ◀── issue        internal CA: creation and renewal of the mutual TLS pair
+//!                   ▲         ▲
+//!                   └── sidecar ──▶ postern_certs::Store ──▶ the data plane
+//! ```
+//!
+//! * [`sidecar`]: certificates from Key Vault to the disk; [`vault`]: Key Vault in our own words, and the only place
+//!   that knows the Azure SDK; [`issue`]: what Key Vault does not renew by itself.
+//!
 //! It meets the data plane on disk (`postern-certs`) and over HTTP (`postern-api`), never in code.
+
+pub mod issue;
+pub mod sidecar;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod vault;

@@ -8,15 +8,16 @@
 //!
 //! * [`stack`]: real processes with generated configuration: ingress, back end, Postern, and a test client.
 //! * [`proxy_v2`]: the header a Private Link Service puts before each connection.
-//! * [`link_lb`]: a stand-in for the Private Link Service.
+//! * [`link_lb`]: a stand-in for the Private Link Service; [`key_vault`]: one for Key Vault and its identity.
 //! * [`up`]: the whole stack, verified and left running.
-//! * [`prove`]: one file for each promise, with the scenario that proves it.
+//! * [`prove`]: one file for each promise, with the scenario that proves it; [`prove::traffic`] runs beside them.
 //! * [`bench`](mod@bench): a load generator that speaks PROXY v2; [`compare`]: Postern beside its peers.
 //! * [`check`]: what a check found.
 
 pub mod bench;
 pub mod check;
 pub mod compare;
+pub mod key_vault;
 pub mod link_lb;
 pub mod prove;
 pub mod proxy_v2;

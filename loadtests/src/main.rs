@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use postern_loadtests::check::with_causes;
 use postern_loadtests::stack::echo::Echo;
-use postern_loadtests::{bench, compare, link_lb, prove, say, up};
+use postern_loadtests::{bench, compare, key_vault, link_lb, prove, say, up};
 
 // The load generator shares a core with the ingress: what it saves, both have.
 #[global_allocator]
@@ -25,6 +25,8 @@ enum Arguments {
     Prove(prove::ProveOptions),
     /// Stand for the Private Link Service: relay TCP with a PROXY v2 header and a link id before it
     LinkLb(link_lb::LinkLbOptions),
+    /// Stand for Key Vault and the identity that may read it
+    KeyVault(key_vault::KeyVaultOptions),
     /// Send load, over connections that begin as a Private Link Service's do, and measure the answers
     Bench(bench::BenchOptions),
     /// Measure Postern beside nginx, `HAProxy`, Envoy and pingora-proxy, all at the same job
@@ -50,6 +52,12 @@ fn main() -> ExitCode {
             match link_lb::run(options).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => failure(&format!("link-lb: {error}")),
+            }
+        }),
+        Arguments::KeyVault(options) => block_on(async {
+            match key_vault::run(options).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failure(&format!("key-vault: {}", with_causes(&error))),
             }
         }),
         Arguments::Pipe(options) => match compare::pipe::run(options) {

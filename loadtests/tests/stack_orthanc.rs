@@ -9,13 +9,13 @@ use postern_loadtests::stack::credentials::Credentials;
 use postern_loadtests::stack::envoy::{Envoy, EnvoyOptions};
 use postern_loadtests::stack::nginx::{Nginx, NginxOptions};
 use postern_loadtests::stack::orthanc::{DICOM_WEB_ROOT, Orthanc};
-use postern_loadtests::stack::python::{Output, Python};
+use postern_loadtests::stack::python::{DICOM, Output, Python};
 
 // Limit: a session with 64 MiB takes some 6 s on an idle machine.
 const SESSION_TIMEOUT: Duration = Duration::from_mins(4);
 
 async fn session(arguments: &[&str]) -> Output {
-    let python = Python::install().await.unwrap();
+    let python = Python::install(DICOM).await.unwrap();
     python
         .run("session.py", arguments, SESSION_TIMEOUT)
         .await

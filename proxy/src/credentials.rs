@@ -1,4 +1,4 @@
-//! Credentials in use: certificates towards clients, identity and trust towards the ingress.
+//! Credentials in use: certificates and session-ticket keys towards clients, identity and trust towards the ingress.
 //!
 //! Reads them from where the sidecar publishes them, and again when they change. A set that cannot be proven is
 //! refused and counted, and the one in use stays. New handshakes use the new set at once; connections that are
@@ -10,22 +10,29 @@
 //! Invariant: what is in use was proven by `postern-certs`. The ingress is verified against the internal CA
 //! alone; there is no other root and no way around it.
 
+mod source;
+mod tickets;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use postern_api::HostName;
-use postern_certs::{Bundle, Change, Expectations, Location, Refused, UnixTime, Watch};
+use postern_certs::{
+    Bundle, Content as _, Expectations, Proof, TicketExpectations, TicketKeys, UnixTime,
+};
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::ProducesTickets;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{CipherSuite, ClientConfig, ServerConfig};
 
 use crate::metrics::{CredentialUse, Metrics};
 use crate::upstream::Protocol;
+use source::Source;
+pub use source::{Place, Rejected};
+use tickets::Tickets;
 
 /// Where credentials are published.
 #[derive(Debug, Clone)]
@@ -36,6 +43,8 @@ pub struct Options {
     pub identity: PathBuf,
     /// The internal CA.
     pub trust: PathBuf,
+    /// The session-ticket keys that the fleet shares, if it does.
+    pub ticket_keys: Option<PathBuf>,
 }
 
 /// What is in use.
@@ -43,7 +52,7 @@ pub struct Credentials {
     server: ArcSwap<ServerCredentials>,
     client: ArcSwapOption<ClientCredentials>,
     provider: Arc<CryptoProvider>,
-    tickets: Arc<dyn ProducesTickets>,
+    tickets: Arc<Tickets>,
     watched: Mutex<Watched>,
     metrics: Arc<Metrics>,
 }
@@ -52,29 +61,8 @@ struct Watched {
     server: Vec<Source>,
     identity: Source,
     trust: Source,
+    ticket_keys: Option<Source<TicketExpectations>>,
     generation: u64,
-}
-
-struct Source {
-    path: PathBuf,
-    watch: Watch,
-    bundle: Option<Arc<Bundle>>,
-    generation: u64,
-}
-
-/// One place of credentials, as it stands.
-#[derive(Debug, Clone)]
-pub struct Place {
-    /// What they are used as.
-    pub used_as: CredentialUse,
-    /// Where they are read.
-    pub path: PathBuf,
-    /// How many sets were taken into use from here since this process started.
-    pub generation: u64,
-    /// The set in use.
-    pub bundle: Option<Arc<Bundle>>,
-    /// Why what is there now is not in use, if it is not.
-    pub refused: Option<Arc<Refused>>,
 }
 
 /// The certificates towards clients.
@@ -101,15 +89,6 @@ pub struct ClientCredentials {
     http2: Arc<ClientConfig>,
 }
 
-/// What [`Credentials::refresh`] refused.
-#[derive(Debug)]
-pub struct Rejected {
-    /// Where it was read.
-    pub path: PathBuf,
-    /// Why it is not in use.
-    pub why: Arc<Refused>,
-}
-
 /// TLS could not be set up at all.
 #[derive(Debug, thiserror::Error)]
 #[error("TLS cannot be set up")]
@@ -118,24 +97,23 @@ pub struct SetupError(#[source] rustls::Error);
 impl Credentials {
     /// Watches these places. Nothing is read before the first [`Credentials::refresh`].
     pub fn new(options: Options, metrics: Arc<Metrics>) -> Result<Self, SetupError> {
-        let source = |path: PathBuf, expectations: Expectations| Source {
-            watch: Watch::new(Location::new(&path), expectations),
-            path,
-            bundle: None,
-            generation: 0,
-        };
-        let server = options.server.into_iter();
+        let server = options.server.into_iter().map(|(path, names)| {
+            let expectations = Expectations::server().covering(names);
+            Source::new(CredentialUse::Server, path, expectations)
+        });
+        let (identity, trust) = (Expectations::client(), Expectations::trust());
+        let tickets = options.ticket_keys;
         Ok(Self {
             server: ArcSwap::default(),
             client: ArcSwapOption::empty(),
             provider: Arc::new(provider()),
-            tickets: aws_lc_rs::Ticketer::new().map_err(SetupError)?,
+            tickets: Arc::new(Tickets::new().map_err(SetupError)?),
             watched: Mutex::new(Watched {
-                server: server
-                    .map(|(path, names)| source(path, Expectations::server().covering(names)))
-                    .collect(),
-                identity: source(options.identity, Expectations::client()),
-                trust: source(options.trust, Expectations::trust()),
+                server: server.collect(),
+                identity: Source::new(CredentialUse::Client, options.identity, identity),
+                trust: Source::new(CredentialUse::Trust, options.trust, trust),
+                ticket_keys: tickets
+                    .map(|path| Source::new(CredentialUse::Tickets, path, TicketExpectations)),
                 generation: 0,
             }),
             metrics,
@@ -152,11 +130,13 @@ impl Credentials {
         self.client.load_full()
     }
 
-    /// Whether each place has given a set that is still valid at `now`.
+    /// Whether each place has given a set that is still valid at `now`. Session tickets need none: see
+    /// [`Credentials::refresh`].
     pub fn complete(&self, now: UnixTime) -> bool {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        watched.sources().all(|source| source.is_usable(now))
+        watched
+            .sources()
+            .all(|source| source.is_usable(seconds(now)))
     }
 
     /// Whether one certificate of ours covers both hosts, so that a client may try both on one connection
@@ -169,23 +149,23 @@ impl Credentials {
     }
 
     /// Looks at each place and takes what is new and proven. Blocks on files; returns what was refused.
+    ///
+    /// While there is no shared ticket key to encrypt with, tickets are good for this process alone: a client that
+    /// comes to another does a full handshake, and nothing fails.
     pub fn refresh(&self, now: UnixTime) -> Vec<Rejected> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rejected = Vec::new();
         let mut server_changed = false;
         for source in &mut watched.server {
-            server_changed |=
-                source.check(CredentialUse::Server, now, &self.metrics, &mut rejected);
+            server_changed |= source.check(now, &self.metrics, &mut rejected);
         }
         self.tell(CredentialUse::Server, &watched.server, now);
         if server_changed {
             self.server
                 .store(Arc::new(self.server_set(&watched.server)));
         }
-        let identity = &mut watched.identity;
-        let mut changed = identity.check(CredentialUse::Client, now, &self.metrics, &mut rejected);
-        let trust = &mut watched.trust;
-        changed |= trust.check(CredentialUse::Trust, now, &self.metrics, &mut rejected);
+        let mut changed = watched.identity.check(now, &self.metrics, &mut rejected);
+        changed |= watched.trust.check(now, &self.metrics, &mut rejected);
         self.tell(CredentialUse::Client, [&watched.identity], now);
         self.tell(CredentialUse::Trust, [&watched.trust], now);
         if changed {
@@ -196,33 +176,42 @@ impl Credentials {
                 watched.generation = generation;
             }
         }
+        if let Some(source) = &mut watched.ticket_keys {
+            if source.check(now, &self.metrics, &mut rejected)
+                && let Some(keys) = source.current()
+            {
+                self.tickets.share(Arc::clone(keys));
+            }
+            self.tell(CredentialUse::Tickets, [&*source], now);
+            self.metrics
+                .tickets_shared(self.tickets.are_shared(seconds(now)));
+        }
         rejected
     }
 
     /// The metrics of one use: the earliest end wins, and a look is a success only if nothing is amiss.
-    fn tell<'a>(
+    fn tell<'a, P: Proof + 'a>(
         &self,
         used_as: CredentialUse,
-        sources: impl IntoIterator<Item = &'a Source> + Clone,
+        sources: impl IntoIterator<Item = &'a Source<P>> + Clone,
         now: UnixTime,
     ) {
         let in_use = sources
             .clone()
             .into_iter()
-            .filter_map(|source| source.bundle.as_ref());
-        if let Some(end) = in_use.map(|bundle| bundle.usable_until()).min() {
+            .filter_map(|source| source.current());
+        if let Some(end) = in_use.map(|content| content.usable_until()).min() {
             self.metrics.credential_not_after(used_as, end);
         }
-        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         let mut all = sources.into_iter();
-        if all.all(|source| source.is_usable(seconds) && source.watch.refusal().is_none()) {
+        if all.all(|source| source.is_good(seconds(now))) {
             self.metrics.credential_good(used_as, now.as_secs());
         }
     }
 
     fn server_set(&self, sources: &[Source]) -> ServerCredentials {
         let mut set = ServerCredentials::default();
-        for bundle in sources.iter().filter_map(|source| source.bundle.as_ref()) {
+        for bundle in sources.iter().filter_map(Source::current) {
             let Some(by_our_order) = bundle
                 .certified_key()
                 .and_then(|key| self.server_config(&key))
@@ -254,7 +243,7 @@ impl Credentials {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(key.clone())));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        config.ticketer = Arc::clone(&self.tickets);
+        config.ticketer = Arc::<Tickets>::clone(&self.tickets);
         // One ticket per handshake is enough for a client that reconnects; a second one costs an encryption.
         config.send_tls13_tickets = 1;
         config.ignore_client_order = true;
@@ -262,8 +251,8 @@ impl Credentials {
     }
 
     fn client_set(&self, watched: &Watched, generation: u64) -> Option<ClientCredentials> {
-        let key = watched.identity.bundle.as_ref()?.certified_key()?;
-        let roots = watched.trust.bundle.as_ref()?.roots();
+        let key = watched.identity.current()?.certified_key()?;
+        let roots = watched.trust.current()?.roots();
         let config = |alpn: &[&[u8]]| {
             let resolver = Arc::new(SingleCertAndKey::from((*key).clone()));
             let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
@@ -283,78 +272,22 @@ impl Credentials {
         })
     }
 
-    /// Every place that is configured, with what is in use from it.
+    /// Every place of certificates that is configured, with what is in use from it.
     pub fn places(&self) -> Vec<Place> {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let server = watched
-            .server
-            .iter()
-            .map(|source| source.place(CredentialUse::Server));
-        let rest = [
-            watched.identity.place(CredentialUse::Client),
-            watched.trust.place(CredentialUse::Trust),
-        ];
-        server.chain(rest).collect()
+        watched.sources().map(Source::place).collect()
+    }
+
+    /// The place of the ticket keys that the fleet shares, if one is configured.
+    pub fn ticket_keys(&self) -> Option<Place<TicketKeys>> {
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.ticket_keys.as_ref().map(Source::place)
     }
 }
 
 impl Watched {
     fn sources(&self) -> impl Iterator<Item = &Source> {
         self.server.iter().chain([&self.identity, &self.trust])
-    }
-}
-
-impl Source {
-    /// Whether a set from here is in use that has not expired at `now`, in seconds since 1970.
-    fn is_usable(&self, now: i64) -> bool {
-        self.bundle
-            .as_ref()
-            .is_some_and(|bundle| now <= bundle.usable_until())
-    }
-
-    fn place(&self, used_as: CredentialUse) -> Place {
-        Place {
-            used_as,
-            path: self.path.clone(),
-            generation: self.generation,
-            bundle: self.bundle.clone(),
-            refused: self.watch.refusal().cloned(),
-        }
-    }
-
-    /// Whether a new set was taken.
-    fn check(
-        &mut self,
-        used_as: CredentialUse,
-        now: UnixTime,
-        metrics: &Metrics,
-        rejected: &mut Vec<Rejected>,
-    ) -> bool {
-        match self.watch.check(now) {
-            Change::Unchanged => false,
-            Change::Proven(bundle) => {
-                self.generation += 1;
-                tracing::info!(
-                    path = %self.path.display(), used_as = used_as.label(),
-                    subject = %bundle.facts().subject, serial = %bundle.facts().serial,
-                    not_after = bundle.usable_until(), "credentials in use"
-                );
-                self.bundle = Some(bundle);
-                true
-            }
-            Change::Refused(why) => {
-                metrics.credential_refused(used_as, why.label());
-                tracing::error!(
-                    path = %self.path.display(), used_as = used_as.label(), reason = why.label(),
-                    error = %why, previous_kept = self.bundle.is_some(), "credentials refused"
-                );
-                rejected.push(Rejected {
-                    path: self.path.clone(),
-                    why,
-                });
-                false
-            }
-        }
     }
 }
 
@@ -429,6 +362,10 @@ impl ClientCredentials {
             Protocol::Http2 => &self.http2,
         })
     }
+}
+
+fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
 // Limit: sessions to resume towards the ingress: one server name a cluster, a few tickets each.

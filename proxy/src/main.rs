@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use postern::config::Config;
 use postern_api::{HostName, LinkId};
+use postern_chassis::whole;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -139,17 +140,6 @@ fn load(file: &File) -> Result<Config, Failure> {
         )
     });
     Config::load(&file.config, env).map_err(|error| Failure::Configuration(whole(&error)))
-}
-
-/// An error and its causes, in one line.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn print(text: &str) -> Result<(), Failure> {

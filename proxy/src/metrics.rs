@@ -13,10 +13,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+use prometheus::{
+    Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+};
 
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
@@ -60,6 +63,9 @@ pub struct Metrics {
     credential_not_after: By<CredentialUse, IntGauge>,
     credential_generation: IntGauge,
     credential_refusals: IntCounterVec,
+    credential_changes: By<CredentialUse, IntCounter>,
+    credential_info: IntGaugeVec,
+    tickets_shared: IntGauge,
     credential_last_success: By<CredentialUse, IntGauge>,
     sampled: Mutex<Sampled>,
 }
@@ -140,6 +146,9 @@ impl Metrics {
             credential_not_after: maker.gauges_by("postern_credential_not_after_seconds")?,
             credential_generation: maker.gauge("postern_credential_generation")?,
             credential_refusals: maker.counters("postern_credential_refusals_total")?,
+            credential_changes: maker.counters_by("postern_credential_changes_total")?,
+            credential_info: maker.gauges("postern_credential_info")?,
+            tickets_shared: maker.gauge("postern_tickets_shared")?,
             credential_last_success: maker.gauges_by("postern_credential_last_success_seconds")?,
             sampled: Mutex::new(Sampled::new(&maker, access_log)?),
             registry: maker.finish(),
@@ -337,6 +346,28 @@ impl Metrics {
     pub fn credential_generation(&self, generation: u64) {
         self.credential_generation
             .set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+
+    /// New credentials from `path` were taken into use. Their publisher calls them `label`, and called those before
+    /// `before`; no label is empty.
+    pub fn credential_taken(&self, of: CredentialUse, path: &Path, before: &str, label: &str) {
+        self.credential_changes.at(of).inc();
+        let path = path.to_string_lossy();
+        // The first has none before it.
+        let _ = self
+            .credential_info
+            .remove_label_values(&[of.label(), &path, before]);
+        if let Ok(info) =
+            self.credential_info
+                .get_metric_with_label_values(&[of.label(), &path, label])
+        {
+            info.set(1);
+        }
+    }
+
+    /// Whether session tickets are encrypted with a key that the fleet shares.
+    pub fn tickets_shared(&self, shared: bool) {
+        self.tickets_shared.set(i64::from(shared));
     }
 
     /// New credentials were refused. `reason` is a word of a closed set, never text from outside.

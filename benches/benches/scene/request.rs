@@ -159,6 +159,7 @@ fn requests(routes: &Full) -> Arc<Requests> {
         server: Vec::new(),
         identity: PathBuf::new(),
         trust: PathBuf::new(),
+        ticket_keys: None,
     };
     let credentials = Arc::new(Credentials::new(nowhere, Arc::clone(&metrics)).unwrap());
     let upstream = Upstream::new(
@@ -166,6 +167,7 @@ fn requests(routes: &Full) -> Arc<Requests> {
             connect_timeout: Duration::ZERO,
             idle_timeout: Duration::ZERO,
             connection_age_max: Duration::ZERO,
+            superseded_timeout: Duration::ZERO,
         },
         Arc::new(std::iter::empty().collect()),
         Arc::clone(&credentials),

@@ -7,9 +7,11 @@ use rustls_pki_types::UnixTime;
 use tempfile::TempDir;
 
 use super::*;
+use crate::bundle::Bundle;
 use crate::dev_ca::{DevCa, LeafOptions};
 use crate::expectations::{Expectations, Purpose};
 use crate::location::{Layout, ReadError};
+use crate::manifest::{CHAIN_FILE, KEY_FILE};
 
 fn store() -> (TempDir, Store) {
     let dir = TempDir::new().unwrap();

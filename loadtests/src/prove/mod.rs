@@ -5,8 +5,14 @@
 //!
 //! Invariant: a scenario that could not run is broken, never held.
 
+mod ca_rotation;
 mod decisions;
+mod fleet;
 mod nonces;
+mod rotation;
+mod sidecar_herd;
+mod sign;
+pub mod traffic;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -20,7 +26,13 @@ use crate::check::{Broken, with_causes};
 use crate::{interrupted, say};
 
 /// Every scenario, in the order of the README's table.
-pub const SCENARIOS: &[Scenario] = &[decisions::SCENARIO, nonces::SCENARIO];
+pub const SCENARIOS: &[Scenario] = &[
+    decisions::SCENARIO,
+    nonces::SCENARIO,
+    rotation::SCENARIO,
+    ca_rotation::SCENARIO,
+    sidecar_herd::SCENARIO,
+];
 
 // Limit: of what a scenario found broken, so many findings are printed; the rest is counted.
 const FINDINGS_SHOWN: usize = 20;

@@ -20,6 +20,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -73,6 +74,9 @@ pub enum ClientError {
         /// What is wrong with them.
         reason: String,
     },
+    /// A WebSocket was refused.
+    #[error("the answer to a request for a WebSocket is {0}")]
+    NoWebSocket(StatusCode),
     /// [`STEP_TIMEOUT`] passed.
     #[error("no end of {0} within {STEP_TIMEOUT:?}")]
     Late(&'static str),
@@ -205,6 +209,16 @@ impl Tls {
     /// What a handshake starts from, for one that differs; tickets are shared with it.
     pub fn config(&self) -> ClientConfig {
         ClientConfig::clone(&self.config)
+    }
+
+    /// The same, without the sessions of former handshakes, and with a place for its own as `resumption` says.
+    #[must_use]
+    pub fn resuming(&self, resumption: Resumption) -> Self {
+        let mut config = self.config();
+        config.resumption = resumption;
+        Self {
+            config: Arc::new(config),
+        }
     }
 
     /// A TLS handshake for `sni` that offers one protocol. Without `sni` the extension is left out and the
@@ -453,7 +467,10 @@ where
     body.map_err(Into::into).boxed()
 }
 
-async fn limited<F: Future>(step: &'static str, future: F) -> Result<F::Output, ClientError> {
+pub(super) async fn limited<F: Future>(
+    step: &'static str,
+    future: F,
+) -> Result<F::Output, ClientError> {
     tokio::time::timeout(STEP_TIMEOUT, future)
         .await
         .map_err(|_| ClientError::Late(step))

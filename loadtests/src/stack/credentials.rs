@@ -68,6 +68,13 @@ impl Credentials {
         write_file(&names.public_ca, names.public.ca_pem())?;
         Ok(names)
     }
+
+    /// Lets Postern read what a sidecar publishes: the stores `server`, `client` and `trust` under `stores`.
+    pub fn read_from_stores(&mut self, stores: &Path) {
+        self.private = stores.join("server");
+        self.client = stores.join("client");
+        self.trust = stores.join("trust");
+    }
 }
 
 impl fmt::Debug for Credentials {

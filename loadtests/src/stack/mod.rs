@@ -9,7 +9,8 @@
 //! * [`nginx`], [`envoy`]: the AKS ingress that demands our client certificate; [`ingress`]: either of them.
 //! * [`scripted`]: an ingress that a test plays itself; [`wire`]: HTTP/1.1 byte by byte.
 //! * [`postern`]: Postern; [`metrics`]: what a scraper reads there.
-//! * [`client`]: the test client; [`local`]: all of it in one value.
+//! * [`vault`]: the Key Vault stand-in with the stack's credentials; [`sidecar`]: what publishes them.
+//! * [`client`]: the test client; [`web_socket`]: what it can become; [`local`]: all of it in one value.
 //! * [`python`]: pinned Python packages, and the scripts that use them.
 //!
 //! Invariant: nothing waits without a deadline, and a failure shows the end of the log of the process that
@@ -30,6 +31,9 @@ pub mod orthanc;
 pub mod postern;
 pub mod python;
 pub mod scripted;
+pub mod sidecar;
+pub mod vault;
+pub mod web_socket;
 pub mod wire;
 
 use std::io;
@@ -115,6 +119,12 @@ pub enum StackError {
     /// A development certificate could not be made.
     #[error("cannot make a development certificate")]
     Certificate(#[from] postern_certs::dev_ca::DevCaError),
+    /// The Key Vault stand-in did not start.
+    #[error(transparent)]
+    Vault(#[from] postern_control::testing::StandInError),
+    /// Something could not be put into the vault, or found there.
+    #[error(transparent)]
+    Seed(#[from] postern_control::testing::key_vault::SeedError),
 }
 
 /// A TCP address on the loopback interface that nothing listens on now.

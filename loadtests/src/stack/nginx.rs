@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `/` | a small JSON object |
 //! | `/nonce/TEXT` | TEXT |
+//! | `/identity` | the serial number of the client certificate, and whether it was verified |
 //! | `/bytes/N` | a file of N bytes, for each N of [`STATIC_SIZES`] |
 //! | `/grpc/…` | proxied with `grpc_pass` (HTTP/2 cleartext, trailers) |
 //! | anything else | proxied to the back end, unbuffered, upgrades allowed; 404 without a back end |
@@ -257,6 +258,10 @@ fn locations(backend: Option<SocketAddr>) -> String {
     let own = r#"    location = / {
       default_type application/json;
       return 200 '{"ingress":"nginx","uri":"$request_uri","protocol":"$server_protocol"}';
+    }
+    location = /identity {
+      default_type application/json;
+      return 200 '{"serial":"$ssl_client_serial","verify":"$ssl_client_verify"}';
     }
     location ~ ^/nonce/(?<nonce>[A-Za-z0-9-]+)$ { default_type text/plain; return 200 $nonce; }
     location /bytes/ { root .; default_type application/octet-stream; }

@@ -1,7 +1,7 @@
-//! A Python environment with pinned packages, for peers that are independent of us: a `DICOMweb` client,
-//! Envoy.
+//! Python environments with pinned packages, for peers that are independent of us: a `DICOMweb` client,
+//! Envoy, Azure's own clients of Key Vault.
 //!
-//! It is made on first use under the build folder and kept: the key in its name is of the pinned packages
+//! Each is made on first use under the build folder and kept: the key in its name is of the pinned packages
 //! and the interpreter, so that a change of either makes another one. The system's Python is left as it is.
 //!
 //! Invariant: an environment without its mark is not whole, and is made again.
@@ -23,15 +23,32 @@ const INSTALL_TIMEOUT: Duration = Duration::from_mins(10);
 // Limit: the interpreter tells its version in some 10 ms.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(30);
 
-const REQUIREMENTS: &str = include_str!("../../dicom/requirements.txt");
-const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dicom");
+/// Scripts, and the packages that they need: a folder of `loadtests/` with a `requirements.txt`.
+#[derive(Debug, Clone, Copy)]
+pub struct Scripts {
+    folder: &'static str,
+    requirements: &'static str,
+}
+
+/// A `DICOMweb` client, and Envoy.
+pub const DICOM: Scripts = Scripts {
+    folder: concat!(env!("CARGO_MANIFEST_DIR"), "/dicom"),
+    requirements: include_str!("../../dicom/requirements.txt"),
+};
+
+/// Azure's clients of Key Vault.
+pub const KEY_VAULT: Scripts = Scripts {
+    folder: concat!(env!("CARGO_MANIFEST_DIR"), "/key_vault"),
+    requirements: include_str!("../../key_vault/requirements.txt"),
+};
 
 /// Written last, when everything is there.
 const MARK: &str = "whole";
 
-/// An environment with all packages of `loadtests/dicom/requirements.txt`.
+/// An environment with all packages of [`Scripts`].
 #[derive(Debug, Clone)]
 pub struct Python {
+    scripts: Scripts,
     folder: PathBuf,
 }
 
@@ -58,15 +75,16 @@ impl Python {
     /// The environment; made first if it is not there, which needs a package index and up to a minute.
     ///
     /// Processes and threads that ask at the same time wait for the one that makes it.
-    pub async fn install() -> Result<Self, StackError> {
+    pub async fn install(scripts: Scripts) -> Result<Self, StackError> {
         let place = build_folder().join("python");
         make_folder(&place)?;
         let scratch = scratch()?;
         let version = version(scratch.path()).await?;
         let mut key = DefaultHasher::new();
-        (REQUIREMENTS, version).hash(&mut key);
+        (scripts.requirements, version).hash(&mut key);
         let name = format!("{:016x}", key.finish());
         let python = Self {
+            scripts,
             folder: place.join(&name),
         };
         let _lock = lock(&place.join(format!("{name}.lock"))).await?;
@@ -76,7 +94,7 @@ impl Python {
         Ok(python)
     }
 
-    /// Runs `loadtests/dicom/SCRIPT` and waits at most `limit` for its end. Whether it succeeded is in the
+    /// Runs a script of the folder and waits at most `limit` for its end. Whether it succeeded is in the
     /// answer; only that it could not be run, or ran too long, is an error.
     pub async fn run<A: AsRef<OsStr>>(
         &self,
@@ -86,7 +104,9 @@ impl Python {
     ) -> Result<Output, StackError> {
         let scratch = scratch()?;
         let mut command = self.command();
-        command.arg(Path::new(SCRIPTS).join(script)).args(arguments);
+        command
+            .arg(Path::new(self.scripts.folder).join(script))
+            .args(arguments);
         finish(script, command, scratch.path(), limit).await
     }
 
@@ -122,7 +142,7 @@ impl Python {
 
         let name = "python-packages";
         let requirements = self.folder.join("requirements.txt");
-        write_file(&requirements, REQUIREMENTS)?;
+        write_file(&requirements, self.scripts.requirements)?;
         let mut command = self.command();
         // `--no-deps`: what is not pinned is not installed. `--only-binary`: nothing is compiled here.
         command
@@ -139,7 +159,7 @@ impl Python {
         let output = finish(name, command, scratch, INSTALL_TIMEOUT).await?;
         succeeded(
             name,
-            "the packages of loadtests/dicom/requirements.txt",
+            &format!("the packages of {}/requirements.txt", self.scripts.folder),
             &output,
         )?;
         write_file(&self.folder.join(MARK), "")
@@ -239,8 +259,9 @@ mod tests {
 
     #[test]
     fn every_package_is_pinned() {
-        let packages = REQUIREMENTS
-            .lines()
+        let packages = [DICOM, KEY_VAULT]
+            .into_iter()
+            .flat_map(|scripts| scripts.requirements.lines())
             .filter(|line| !line.is_empty() && !line.starts_with('#'));
         for package in packages {
             let (name, version) = package
@@ -255,7 +276,7 @@ mod tests {
 
     #[tokio::test]
     async fn wrong_arguments_are_reported_by_the_script_itself() {
-        let python = Python::install().await.unwrap();
+        let python = Python::install(DICOM).await.unwrap();
         let output = python
             .run(
                 "session.py",
@@ -274,7 +295,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_at_once_share_one_environment() {
-        let (one, two) = tokio::join!(Python::install(), Python::install());
+        let (one, two) = tokio::join!(Python::install(DICOM), Python::install(DICOM));
         assert_eq!(one.unwrap().folder, two.unwrap().folder);
     }
 }

@@ -3,6 +3,7 @@
 //! Each part says when it is ready and how long that took. When a part ends although it should run, the
 //! stack says which, how, and what it wrote last, and ends too.
 
+pub mod vault;
 pub mod verify;
 
 use std::io;
@@ -16,8 +17,10 @@ use crate::stack::accounts::{CERTIFICATE_NAME, HOST_A, INGRESS_NAME, LINK_A, LIN
 use crate::stack::credentials::Credentials;
 use crate::stack::ingress::{Ingress, IngressKind};
 use crate::stack::postern::{Postern, PosternOptions};
+use crate::stack::sidecar::{Sidecar, SidecarOptions};
 use crate::stack::{Child, StackError, binary, free_address, make_folder};
 use crate::{interrupted, say};
+use vault::VaultProcess;
 
 // Limit: how soon the end of a part is noticed.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
@@ -25,6 +28,9 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 // Usual ports of the two stand-ins, so that a command in a shell's history works again.
 const PORT_APPROVED: u16 = 8443;
 const PORT_REFUSED: u16 = 8444;
+
+// Limit: the sidecar looks this often for new versions, so that nobody has to wait who plays with them.
+const LOOK_INTERVAL: &str = "2s";
 
 /// How to bring the stack up.
 #[derive(Debug, Clone, clap::Args)]
@@ -45,6 +51,8 @@ struct Stack {
     approved: (Child, SocketAddr),
     refused: (Child, SocketAddr),
     postern: Postern,
+    sidecar: Sidecar,
+    vault: VaultProcess,
     ingress: Ingress,
     echo: (Child, SocketAddr),
     credentials: Credentials,
@@ -97,13 +105,24 @@ async fn start(options: &UpOptions) -> Result<Stack, StackError> {
     make_folder(&logs)?;
 
     let step = Step("development certificates");
-    let credentials =
+    let mut credentials =
         Credentials::create(&folder.join("certs"), &[CERTIFICATE_NAME], INGRESS_NAME)?;
     step.done(
         1,
         &credentials.public_ca.display().to_string(),
         Duration::ZERO,
     );
+
+    let step = Step("Key Vault stand-in");
+    let vault = VaultProcess::start(&folder.join("vault"), &logs, &credentials).await?;
+    step.done(2, &vault.address().to_string(), vault.ready_after());
+
+    let step = Step("sidecar");
+    let stores = folder.join("stores");
+    credentials.read_from_stores(&stores);
+    let settings = SidecarOptions::new(vault.access(), &stores).looking_every(LOOK_INTERVAL);
+    let sidecar = Sidecar::start(&folder.join("sidecar"), &settings).await?;
+    step.done(3, &sidecar.admin().to_string(), sidecar.ready_after());
 
     let step = Step("back end (echo)");
     let echo_address = free_address()?;
@@ -112,7 +131,7 @@ async fn start(options: &UpOptions) -> Result<Stack, StackError> {
         &["echo", "--listen", &echo_address.to_string()],
         &logs,
     )?;
-    let echo = step.listening(2, echo, echo_address).await?;
+    let echo = step.listening(4, echo, echo_address).await?;
 
     let step = Step(match options.ingress {
         IngressKind::Nginx => "ingress (nginx)",
@@ -120,24 +139,28 @@ async fn start(options: &UpOptions) -> Result<Stack, StackError> {
     });
     let ingress =
         Ingress::start(options.ingress, &folder, &credentials, true, echo_address).await?;
-    step.done(3, &ingress.address().to_string(), ingress.ready_after());
+    step.done(5, &ingress.address().to_string(), ingress.ready_after());
 
     let step = Step("postern");
-    let settings = PosternOptions::new(ingress.address());
+    let tickets = stores.join("tickets").display().to_string();
+    let settings =
+        PosternOptions::new(ingress.address()).with("POSTERN_TLS__TICKET_KEYS", &tickets);
     let postern = Postern::start(&folder.join("postern"), &credentials, &settings).await?;
-    step.done(4, &postern.data().to_string(), postern.ready_after());
+    step.done(6, &postern.data().to_string(), postern.ready_after());
 
     let step = Step("private link stand-in, approved");
     let (child, address) = link_lb(PORT_APPROVED, LINK_A, postern.data(), &logs)?;
-    let approved = step.listening(5, child, address).await?;
+    let approved = step.listening(7, child, address).await?;
 
     let step = Step("private link stand-in, not approved");
     let (child, address) = link_lb(PORT_REFUSED, LINK_UNKNOWN, postern.data(), &logs)?;
-    let refused = step.listening(6, child, address).await?;
+    let refused = step.listening(8, child, address).await?;
     Ok(Stack {
         approved,
         refused,
         postern,
+        sidecar,
+        vault,
         ingress,
         echo,
         credentials,
@@ -148,6 +171,7 @@ async fn verify(stack: &Stack) -> bool {
     let targets = verify::Targets {
         postern: &stack.postern,
         ingress: &stack.ingress,
+        vault: &stack.vault,
         echo: stack.echo.1,
         approved: stack.approved.1,
         refused: stack.refused.1,
@@ -176,12 +200,17 @@ impl Stack {
             format!("curl --cacert {ca} --resolve {HOST_A}:{port}:{ip} https://{HOST_A}:{port}/")
         };
         let (probe, admin) = (self.postern.probe(), self.postern.admin());
+        let (sidecar, rotation) = (self.sidecar.admin(), self.vault.rotation());
         format!(
             "Try:\n\
              \x20 {}            # 200 from the ingress\n\
              \x20 {}            # 403, link {LINK_UNKNOWN} is in no account\n\
              \x20 curl http://{probe}/readyz\n\
              \x20 curl http://{admin}/metrics\n\
+             \x20 {rotation}\n\
+             \x20     # a new version of the certificate; in use {LOOK_INTERVAL} later:\n\
+             \x20 curl http://{admin}/certs\n\
+             \x20 curl http://{sidecar}/metrics\n\
              \x20 tail -f {}\n\
              Configuration, certificates and logs: {}. Ctrl-C ends everything.",
             curl(self.approved.1),
@@ -198,6 +227,8 @@ impl Stack {
                 &self.approved.0,
                 &self.refused.0,
                 self.postern.child(),
+                self.sidecar.child(),
+                self.vault.child(),
                 self.ingress.child(),
                 &self.echo.0,
             ];
@@ -220,7 +251,7 @@ impl Stack {
 struct Step(&'static str);
 
 impl Step {
-    const COUNT: usize = 6;
+    const COUNT: usize = 8;
 
     fn done(&self, number: usize, place: &str, took: Duration) {
         let name = self.0;
@@ -256,9 +287,7 @@ fn link_lb(
     to: SocketAddr,
     logs: &Path,
 ) -> Result<(Child, SocketAddr), StackError> {
-    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let free = TcpListener::bind(usual).is_ok();
-    let address = if free { usual } else { free_address()? };
+    let address = usual_or_free(port)?;
     let (listen, to, link_id) = (address.to_string(), to.to_string(), link_id.to_string());
     let arguments = [
         "link-lb",
@@ -273,6 +302,16 @@ fn link_lb(
         own(&format!("link-lb-{link_id}"), &arguments, logs)?,
         address,
     ))
+}
+
+/// The usual port if nobody has it.
+fn usual_or_free(port: u16) -> Result<SocketAddr, StackError> {
+    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    if TcpListener::bind(usual).is_ok() {
+        Ok(usual)
+    } else {
+        free_address()
+    }
 }
 
 /// An empty folder with a path that works from any other, since nginx has its own idea of "here".

@@ -2,19 +2,24 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use http::{Method, StatusCode};
+use postern_certs::Fingerprint;
 use tokio::io::AsyncReadExt as _;
 use uuid::Uuid;
 
 use crate::check::{Broken, expect};
 use crate::proxy_v2::Header;
+use crate::stack::Deadline;
 use crate::stack::accounts::{HOST_A, HOST_A_ARCHIVE, HOST_B, INGRESS_NAME, LINK_A};
 use crate::stack::client::{Connection, Protocol, Tls, empty, open};
 use crate::stack::credentials::CLIENT_NAME;
 use crate::stack::echo;
 use crate::stack::ingress::Ingress;
 use crate::stack::postern::{Postern, TRUSTED_SOURCE};
+use crate::stack::vault::SERVER;
+use crate::up::vault::VaultProcess;
 
 /// What a client may send and the ingress must not see: name and value.
 pub const SPOOFED: [(&str, &str); 8] = [
@@ -28,6 +33,9 @@ pub const SPOOFED: [(&str, &str); 8] = [
     ("x-postern-foo", "spoofed"),
 ];
 
+// Limit: the sidecar looks every two seconds, and Postern each second.
+const ROTATION_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// What the checks need to reach.
 #[derive(Debug, Clone, Copy)]
 pub struct Targets<'a> {
@@ -35,6 +43,8 @@ pub struct Targets<'a> {
     pub postern: &'a Postern,
     /// The ingress.
     pub ingress: &'a Ingress,
+    /// The vault.
+    pub vault: &'a VaultProcess,
     /// The back end.
     pub echo: SocketAddr,
     /// The stand-in with the approved link.
@@ -76,6 +86,14 @@ pub async fn all(targets: Targets<'_>) -> Vec<Outcome> {
             without_header(targets).await,
         ),
         ("the health probe is answered", probe(targets).await),
+        (
+            "the certificate in use came from the vault",
+            from_vault(targets).await,
+        ),
+        (
+            "a new version in the vault comes into use",
+            rotated(targets).await,
+        ),
     ]
 }
 
@@ -210,6 +228,50 @@ async fn probe(targets: Targets<'_>) -> Result<String, Broken> {
         format!("the answer is {}", answer.status)
     })?;
     Ok("200".to_owned())
+}
+
+/// What a client is shown is what `/certs` says came from the vault; the version's name there.
+async fn from_vault(targets: Targets<'_>) -> Result<String, Broken> {
+    let listed = Connection::plain(targets.postern.admin())
+        .await?
+        .get("/certs")
+        .await?
+        .json();
+    let shown = shown(targets).await?;
+    let mut rows = listed["certificates"].as_array().into_iter().flatten();
+    let row = rows.find(|row| row["fingerprint"] == shown);
+    let version = row
+        .and_then(|row| row["version"].as_str())
+        .unwrap_or_default();
+    let source = format!("{}/certificates/{SERVER}/", targets.vault.address().ip());
+    expect(version.starts_with(&source), || {
+        format!("a client is shown {shown}, and /certs says {listed}")
+    })?;
+    Ok(version.to_owned())
+}
+
+async fn rotated(targets: Targets<'_>) -> Result<String, Broken> {
+    let version = targets.vault.rotate().await?;
+    let in_use = async || {
+        let from = from_vault(targets).await.ok()?;
+        from.ends_with(&version).then_some(from)
+    };
+    let in_use = Deadline::after(ROTATION_TIMEOUT).poll(in_use).await;
+    in_use.ok_or_else(|| {
+        Broken::Unexpected(format!(
+            "{version} is not in use after {ROTATION_TIMEOUT:?}"
+        ))
+    })
+}
+
+/// SHA-256 of the certificate that a client is shown.
+async fn shown(targets: Targets<'_>) -> Result<String, Broken> {
+    let tls = Tls::trusting(targets.ca)?;
+    let stream = open(targets.approved, None, &Header::Absent).await?;
+    let stream = tls.handshake(stream, Some(HOST_A), Protocol::Http1).await?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let leaf = chain.first().map(|leaf| Fingerprint::of(leaf).to_string());
+    Ok(leaf.unwrap_or_default())
 }
 
 fn unseen(targets: Targets<'_>, path: &str) -> Result<(), Broken> {

@@ -367,6 +367,53 @@ async fn a_rotated_client_identity_is_shown_to_the_ingress_and_no_request_fails(
 }
 
 #[tokio::test]
+async fn operators_see_which_version_is_in_use_where_and_until_when() {
+    let scene = with_stores().await;
+    let store = Store::open(&scene.stack.credentials.private).unwrap();
+    let issued = server(&scene);
+    issued.publish(&store, "private/2").unwrap();
+    is_shown(&scene, &issued).await;
+    let admin = scene.stack.postern.admin();
+    let mut connection = Connection::plain(admin).await.unwrap();
+    let listing = connection.get("/certs").await.unwrap().json();
+    let rows = listing["certificates"].as_array().unwrap();
+    let told: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                row["use"].as_str().unwrap(),
+                row["version"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("server", "private/2"),
+        ("client", "first"),
+        ("trust", "first"),
+    ];
+    assert_eq!(told, expected, "{listing}");
+    let bundle = issued.bundle().unwrap();
+    assert_eq!(rows[0]["serial"], bundle.facts().serial);
+    assert_eq!(
+        rows[0]["fingerprint"],
+        bundle.facts().fingerprint.to_string()
+    );
+    assert_eq!(rows[0]["names"], serde_json::json!([CERTIFICATE_NAME]));
+    assert_eq!(
+        (&rows[0]["generation"], &rows[1]["generation"]),
+        (&2.into(), &1.into())
+    );
+
+    let info = "postern_credential_info";
+    let of = |version| [("use", "server"), ("version", version)];
+    assert!(scene.metric_is(info, &of("private/2"), 1.0).await);
+    assert!(scene.metric_is(info, &of("first"), 0.0).await);
+    let changes = "postern_credential_changes_total";
+    assert!(scene.metric_is(changes, &[("use", "server")], 2.0).await);
+    assert!(scene.metric_is(changes, &[("use", "trust")], 1.0).await);
+}
+
+#[tokio::test]
 async fn the_internal_authority_is_replaced_by_an_overlap_and_no_request_fails() {
     let scene = Scene::start(&[]).await;
     let Credentials {

@@ -12,7 +12,7 @@ use postern_loadtests::stack::ingress::{Ingress, IngressKind};
 use postern_loadtests::stack::local::LocalStack;
 use postern_loadtests::stack::orthanc::{DICOM_WEB_ROOT, Orthanc};
 use postern_loadtests::stack::postern::{Postern, PosternOptions};
-use postern_loadtests::stack::python::{Output, Python};
+use postern_loadtests::stack::python::{DICOM, Output, Python};
 
 use crate::scene::{Scene, with};
 
@@ -59,7 +59,7 @@ async fn session(scene: &Scene, link_id: u32, arguments: &[&str]) -> Output {
     let ca = scene.stack.credentials.public_ca.to_str().unwrap();
     let url = format!("https://{HOST_A}{DICOM_WEB_ROOT}");
     let usual = ["--url", &url, "--connect", &address.to_string(), "--ca", ca];
-    let python = Python::install()
+    let python = Python::install(DICOM)
         .await
         .unwrap_or_else(|error| panic!("{error}"));
     let arguments = usual.iter().chain(arguments);

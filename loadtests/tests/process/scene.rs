@@ -3,21 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
-use http::{Method, StatusCode};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
+use http::StatusCode;
 use postern_api::LinkId;
 use postern_loadtests::link_lb::{self, LinkLbOptions};
 use postern_loadtests::stack::accounts;
-use postern_loadtests::stack::client::{Connection, Protocol, STEP_TIMEOUT, empty};
+use postern_loadtests::stack::client::{Connection, Protocol, STEP_TIMEOUT};
 use postern_loadtests::stack::local::{LocalOptions, LocalStack};
-use postern_loadtests::stack::{Deadline, StackError};
+pub use postern_loadtests::stack::web_socket::WebSocket;
+use postern_loadtests::stack::{Deadline, StackError, web_socket};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Message, protocol::Role};
 
 /// Files are looked at often, so that no test waits for it.
 const FAST: [(&str, &str); 3] = [
@@ -25,9 +21,6 @@ const FAST: [(&str, &str); 3] = [
     ("POSTERN_CREDENTIALS__CHECK_INTERVAL", "100ms"),
     ("POSTERN_DRAIN__NOTICE", "100ms"),
 ];
-
-/// A WebSocket through Postern.
-pub type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Options with these variables over [`FAST`].
 pub fn with(variables: &[(&str, &str)]) -> LocalOptions {
@@ -118,31 +111,9 @@ impl Scene {
         // An answer shows that the server's SETTINGS, which allow extended CONNECT, have arrived.
         let first = connection.get("/nonce/before").await.unwrap();
         assert_eq!(first.status, StatusCode::OK);
-        let (request, status) = match protocol {
-            Protocol::Http1 => {
-                let request = connection.request(Method::GET, "/websocket").unwrap();
-                let request = request
-                    .header("connection", "upgrade")
-                    .header("upgrade", "websocket");
-                (
-                    request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-                    101,
-                )
-            }
-            Protocol::Http2 => {
-                let request = connection.request(Method::CONNECT, "/websocket").unwrap();
-                let websocket = hyper::ext::Protocol::from_static("websocket");
-                (request.extension(websocket), 200)
-            }
-        };
-        let request = request.header("sec-websocket-version", "13");
-        let response = connection
-            .send(request.body(empty()).unwrap())
+        let mut socket = web_socket::open(&mut connection, protocol, "/websocket")
             .await
             .unwrap();
-        assert_eq!(response.status().as_u16(), status);
-        let stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
-        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
         assert!(says_back(&mut socket, "hello").await);
         (socket, connection)
     }
@@ -171,14 +142,8 @@ fn found(line: Result<Value, StackError>) -> Value {
 
 /// Whether a message comes back; `false` once the tunnel has ended.
 pub async fn says_back(socket: &mut WebSocket, text: &str) -> bool {
-    let echo = async {
-        socket.send(Message::text(text)).await.ok()?;
-        socket.next().await?.ok()
-    };
-    let message = tokio::time::timeout(STEP_TIMEOUT, echo)
-        .await
-        .expect("an echo or an end");
-    message.is_some_and(|message| message == Message::text(text))
+    let said = web_socket::says_back(socket, text).await;
+    said.expect("an echo or an end")
 }
 
 /// Waits until the condition holds.

@@ -1,7 +1,7 @@
 //! `/certs`: every certificate in use, and what was refused. Never a key.
 
 use jiff::Timestamp;
-use postern_certs::{Facts, Purpose};
+use postern_certs::{Facts, Purpose, TicketKey, TicketKeys};
 use serde::Serialize;
 
 use crate::credentials::{Credentials, Place};
@@ -13,6 +13,8 @@ pub(super) struct Listing {
     upstream_generation: Option<u64>,
     /// One row for each certificate, the leaf of each chain first.
     certificates: Vec<Row>,
+    /// The session-ticket keys that the fleet shares, if it does.
+    ticket_keys: Option<Tickets>,
     /// What is there now and not in use.
     refused: Vec<RefusedRow>,
 }
@@ -26,6 +28,8 @@ pub(super) struct Row {
     pub(super) path: String,
     /// How many sets were taken into use from this path since the process started.
     generation: u64,
+    /// The Key Vault version, or whatever else the store's publisher calls it.
+    version: Option<String>,
     /// `leaf`, `issuer` or `anchor`.
     pub(super) role: &'static str,
     pub(super) names: Vec<String>,
@@ -39,6 +43,27 @@ pub(super) struct Row {
     pub(super) not_after_seconds: i64,
     /// SHA-256 of the DER.
     fingerprint: String,
+}
+
+/// The ticket keys in use.
+#[derive(Debug, Serialize)]
+pub(super) struct Tickets {
+    path: String,
+    /// How many sets were taken into use from this path since the process started.
+    generation: u64,
+    /// The Key Vault version, or whatever else the store's publisher calls it.
+    version: Option<String>,
+    /// The one that begins last first.
+    keys: Vec<Key>,
+}
+
+/// A ticket key, without its secret.
+#[derive(Debug, Serialize)]
+struct Key {
+    /// What tickets call it, in hex.
+    name: String,
+    not_before: String,
+    not_after: String,
 }
 
 /// A set that is not in use.
@@ -59,14 +84,15 @@ pub(super) fn list(credentials: &Credentials) -> Listing {
     Listing {
         upstream_generation: credentials.client().map(|client| client.generation),
         certificates: certificates(&places),
-        refused: refused(&places),
+        ticket_keys: credentials.ticket_keys().as_ref().map(Tickets::of),
+        refused: refused(credentials),
     }
 }
 
 /// One row for each certificate in use.
 pub(super) fn certificates(places: &[Place]) -> Vec<Row> {
     let rows = |place: &Place| -> Vec<Row> {
-        let Some(bundle) = &place.bundle else {
+        let Some(bundle) = &place.content else {
             return Vec::new();
         };
         let role = |position| match (bundle.purpose(), position) {
@@ -83,17 +109,41 @@ pub(super) fn certificates(places: &[Place]) -> Vec<Row> {
 }
 
 /// What is there now and not in use.
-pub(super) fn refused(places: &[Place]) -> Vec<RefusedRow> {
-    let row = |place: &Place| {
+pub(super) fn refused(credentials: &Credentials) -> Vec<RefusedRow> {
+    let (places, ticket_keys) = (credentials.places(), credentials.ticket_keys());
+    let certificates = places.iter().filter_map(RefusedRow::of);
+    certificates
+        .chain(ticket_keys.iter().filter_map(RefusedRow::of))
+        .collect()
+}
+
+impl RefusedRow {
+    fn of<C>(place: &Place<C>) -> Option<Self> {
         let why = place.refused.as_ref()?;
-        Some(RefusedRow {
+        Some(Self {
             used_as: place.used_as.label(),
             path: place.path.display().to_string(),
             reason: why.label(),
             error: why.to_string(),
         })
-    };
-    places.iter().filter_map(row).collect()
+    }
+}
+
+impl Tickets {
+    fn of(place: &Place<TicketKeys>) -> Self {
+        let keys = place.content.iter().flat_map(|keys| keys.all());
+        let key = |key: &TicketKey| Key {
+            name: format!("{:032x}", u128::from_be_bytes(key.name())),
+            not_before: rfc_3339(key.not_before()),
+            not_after: rfc_3339(key.not_after()),
+        };
+        Self {
+            path: place.path.display().to_string(),
+            generation: place.generation,
+            version: place.label.clone(),
+            keys: keys.map(key).collect(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +169,7 @@ impl Row {
             used_as: place.used_as.label(),
             path: place.path.display().to_string(),
             generation: place.generation,
+            version: place.label.clone(),
             role,
             names: facts.dns_names.clone(),
             subject: facts.subject.clone(),

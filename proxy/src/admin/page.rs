@@ -43,7 +43,7 @@ impl Page {
             progress,
             routes_generation: *sources.authorizer.changes().borrow(),
             certificates: certificates::certificates(&places),
-            refused: certificates::refused(&places),
+            refused: certificates::refused(&sources.credentials),
             clusters,
             now: i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX),
         }

@@ -62,6 +62,7 @@ fn credentials(folder: &std::path::Path, metrics: &Arc<Metrics>) -> Credentials 
         server: vec![(place("private"), vec![]), (place("nothing"), vec![])],
         identity: place("client"),
         trust: place("trust"),
+        ticket_keys: None,
     };
     let credentials = Credentials::new(options, Arc::clone(metrics)).unwrap();
     assert_eq!(credentials.refresh(UnixTime::now()).len(), 1);

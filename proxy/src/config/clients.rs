@@ -5,13 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postern_api::HostName;
+use postern_chassis::{Section, Setting, options, period};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
-
-use super::options::{Setting, options};
-use super::period;
-use super::problems::Section;
 
 options! {
     /// TLS towards clients.
@@ -20,6 +17,9 @@ options! {
         /// A place may say which names its certificate must cover, always: { path = "certs/private", names = ["*.dicom.example"] }.
         /// A certificate that does not is refused and the one in use stays.
         pub certificates: Vec<CertificatePlace> = Vec::new() => r#"["certs/private"]"#;
+        /// Where the session-ticket keys are that the fleet shares, so that a client resumes on any instance: a store or
+        /// one file. Without them, or while none is good, tickets are good for this process alone.
+        pub ticket_keys: Option<PathBuf> = None => r#""certs/tickets""#;
         /// Time for the `ClientHello`, authorization and handshake together.
         #[serde(with = "period")]
         pub timeout: Duration = Duration::from_secs(10);
@@ -135,6 +135,9 @@ impl TlsOptions {
     pub(super) fn resolve(&mut self, folder: &Path) {
         for place in &mut self.certificates {
             place.path = folder.join(&place.path);
+        }
+        if let Some(path) = &mut self.ticket_keys {
+            *path = folder.join(&path);
         }
     }
 

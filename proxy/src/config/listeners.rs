@@ -4,10 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
-
-use super::options::options;
-use super::period;
-use super::problems::Section;
+use postern_chassis::{Section, options, period};
 
 options! {
     /// The data listener: PROXY v2 header, TLS, HTTP.

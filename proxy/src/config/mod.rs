@@ -4,38 +4,34 @@
 //! not zero, sizes are within bounds, names that refer to something exist, paths are absolute if the file's own is.
 //! Never opens what a path names, never holds a secret.
 //!
+//! How options are declared, read and checked is [`postern_chassis`]'s part. Variables that begin with
+//! `POSTERN_CONTROL_` are `postern-control`'s and ignored here.
+//!
 //! Each section is a small struct of its own. A part of the proxy is given its section, never the `Config`.
 //!
 //! Invariant: `postern defaults` prints every key there is, with the default that is in force.
 
 mod clients;
-mod environment;
 mod listeners;
 mod operation;
-mod options;
-mod period;
-mod problems;
 mod routes;
 #[cfg(test)]
 mod tests;
-pub mod toml_error;
 mod upstream;
 
 use std::fmt;
-use std::io::{self, Read as _};
 use std::path::Path;
 
+pub use postern_chassis::log::{InvalidLogLevel, LogLevel};
+pub use postern_chassis::{ConfigError, Findings};
+use postern_chassis::{Root, Section, Setting, options};
 use serde::{Deserialize, Serialize};
 
 pub use clients::{CertificatePlace, HttpOptions, RefuseBy, TlsOptions};
 pub use listeners::{AdminOptions, DataOptions, ProbeOptions, ProxyHeaderOptions};
 pub use operation::{
-    AccessLogOptions, AccessLogOutput, CredentialOptions, DrainOptions, InvalidLogLevel, LogLevel,
-    LogOptions,
+    AccessLogOptions, AccessLogOutput, CredentialOptions, DrainOptions, LogOptions,
 };
-use options::{Setting, options};
-use problems::Section;
-pub use problems::{ConfigError, Findings};
 pub use routes::{RouteCacheOptions, RouteOptions};
 pub use upstream::{ClusterOptions, UpstreamOptions, UpstreamProtocol};
 
@@ -113,8 +109,6 @@ impl fmt::Display for Mode {
 
 impl Setting for Mode {}
 
-// Limit: a configuration is a few kilobytes; what is larger is another file.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 // Limit: more threads than any machine of today has cores.
 const WORKERS_MAX: usize = 1024;
 
@@ -127,35 +121,12 @@ const INTRODUCTION: &str = "\
 
 ";
 
-impl Config {
-    /// Reads the file, puts `POSTERN_*` of `env` on top, and validates the whole.
-    pub fn load(
-        path: &Path,
-        env: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
-        let text = read(path).map_err(|source| ConfigError::Read {
-            path: path.into(),
-            source,
-        })?;
-        let refuse = |error| ConfigError::File(toml_error::describe(path, &text, &error));
-        // Read as a whole before the overrides: this way an error in the file has its line and column, even
-        // where a variable would have hidden it.
-        let config: Self = toml::from_str(&text).map_err(refuse)?;
-        let table = toml::from_str(&text).map_err(refuse)?;
-        let (mut config, overrides) = environment::apply(config, table, env)?;
-        let mut problems = Vec::new();
-        config.validate(Section::top(&mut problems));
-        if let Some(findings) = Findings::locate(&problems, path, &text, &overrides) {
-            return Err(ConfigError::Invalid(findings));
-        }
-        config.resolve(path.parent().unwrap_or(Path::new("")));
-        Ok(config)
-    }
-
-    /// Every option with its default and what it does, as a TOML file.
-    pub fn print_defaults() -> String {
-        format!("{INTRODUCTION}{}", options::print::<Self>())
-    }
+impl Root for Config {
+    const PROGRAM: &'static str = "postern";
+    const PREFIX: &'static str = "POSTERN_";
+    // `postern-control` may run with the same environment, so no option of ours may begin with `control`.
+    const OTHERS: &'static [&'static str] = &["POSTERN_CONTROL_"];
+    const INTRODUCTION: &'static str = INTRODUCTION;
 
     fn resolve(&mut self, folder: &Path) {
         self.tls.resolve(folder);
@@ -191,6 +162,21 @@ impl Config {
         self.access_log.validate(at.under("access_log"));
         self.drain.validate(at.under("drain"));
     }
+}
+
+impl Config {
+    /// Reads the file, puts `POSTERN_*` of `env` on top, and validates the whole.
+    pub fn load(
+        path: &Path,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        postern_chassis::load(path, env)
+    }
+
+    /// Every option with its default and what it does, as a TOML file.
+    pub fn print_defaults() -> String {
+        postern_chassis::print_defaults::<Self>()
+    }
 
     fn validate_mode(&self, at: &mut Section<'_>) {
         match (&self.forward_cluster, self.mode) {
@@ -210,16 +196,4 @@ impl Config {
             (None, _) => {}
         }
     }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let mut file = std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1);
-    if file.read_to_string(&mut text)? as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            "larger than 1 MiB",
-        ));
-    }
-    Ok(text)
 }

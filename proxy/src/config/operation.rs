@@ -1,14 +1,11 @@
 //! What operators meet: credentials' rotation, logs, drain.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use postern_chassis::log::LogLevel;
+use postern_chassis::{Section, Setting, options, period};
 use serde::{Deserialize, Serialize};
-
-use super::options::{Setting, options};
-use super::period;
-use super::problems::Section;
 
 options! {
     /// How rotated credentials are noticed.
@@ -68,72 +65,6 @@ options! {
     pub struct LogOptions {
         /// "off", "error", "warn", "info", "debug" or "trace". PUT /log-level changes it while running.
         pub level: LogLevel = LogLevel::Info;
-    }
-}
-
-/// How much the operational log says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogLevel {
-    /// Nothing.
-    Off,
-    /// What needs a person.
-    Error,
-    /// What may need one soon.
-    Warn,
-    /// What changed.
-    Info,
-    /// What was decided, connection by connection.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-impl Setting for LogLevel {}
-
-impl LogLevel {
-    /// Every level, quietest first.
-    pub const ALL: [Self; 6] = [
-        Self::Off,
-        Self::Error,
-        Self::Warn,
-        Self::Info,
-        Self::Debug,
-        Self::Trace,
-    ];
-
-    /// The word in the configuration.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
-
-/// The text names no level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a log level is one of off, error, warn, info, debug, trace")]
-pub struct InvalidLogLevel;
-
-impl std::str::FromStr for LogLevel {
-    type Err = InvalidLogLevel;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|level| level.label() == text)
-            .ok_or(InvalidLogLevel)
-    }
-}
-
-impl fmt::Display for LogLevel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
     }
 }
 

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::options::options;
-use super::period;
-use super::problems::Section;
+use postern_chassis::{Section, options, period};
 
 options! {
     /// Where routes come from.

@@ -401,6 +401,13 @@ fn variables_that_kubernetes_injects_for_services_are_not_options() {
 }
 
 #[test]
+fn variables_of_postern_control_are_not_options() {
+    load_with(WHOLE, &[("POSTERN_CONTROL_ADMIN__LISTEN", "127.0.0.1:1")]).unwrap();
+    let options = toml::Table::try_from(Config::default()).unwrap();
+    assert!(!options.keys().any(|key| key.starts_with("control")));
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let error = Config::load(Path::new("/nowhere/postern.toml"), std::iter::empty()).unwrap_err();
     assert_eq!(

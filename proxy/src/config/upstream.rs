@@ -6,11 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postern_api::HostName;
+use postern_chassis::{Section, Setting, options, period};
 use serde::{Deserialize, Serialize};
-
-use super::options::{Setting, options};
-use super::period;
-use super::problems::Section;
 
 options! {
     /// Mutual TLS to the ingress.
@@ -31,6 +28,10 @@ options! {
         /// Age at which a connection takes no more requests, so that a changed address is noticed.
         #[serde(with = "period")]
         pub connection_age_max: Duration = Duration::from_mins(10);
+        /// Time that a connection may stay busy after the certificate or trust it was made with was replaced; then it is
+        /// cut. After it, nothing depends on the old ones any more.
+        #[serde(with = "period")]
+        pub superseded_timeout: Duration = Duration::from_hours(24);
         /// The clusters that routes name: one section each, under its name (a-z, 0-9, - and _). At least one.
         pub clusters: BTreeMap<String, ClusterOptions> = BTreeMap::new() => "dicom";
     }
@@ -95,6 +96,7 @@ impl UpstreamOptions {
         at.wait("response_timeout", self.response_timeout);
         at.wait("idle_timeout", self.idle_timeout);
         at.wait("connection_age_max", self.connection_age_max);
+        at.wait("superseded_timeout", self.superseded_timeout);
         at.require("clusters", !self.clusters.is_empty(), || {
             "at least one cluster is required, as in [upstream.clusters.dicom]".into()
         });

@@ -1,7 +1,7 @@
 use std::path::Path;
 
-use postern_certs::Purpose;
 use postern_certs::dev_ca::{DevCa, LeafOptions};
+use postern_certs::{Purpose, Store, TicketKey};
 
 use super::*;
 use crate::access_log::AccessLog;
@@ -32,6 +32,7 @@ impl Fixture {
             server: vec![(place("one"), vec![]), (place("two"), vec![])],
             identity: place("client"),
             trust: place("trust"),
+            ticket_keys: None,
         };
         let metrics = Arc::new(Metrics::new(Mode::Enforce, AccessLog::off()).unwrap());
         let now = i64::try_from(UnixTime::now().as_secs()).unwrap();
@@ -155,7 +156,7 @@ fn each_place_tells_what_is_in_use_and_what_was_refused() {
     );
     let refused = places[1].refused.as_ref().map(|why| why.label());
     assert_eq!(
-        (places[1].bundle.is_none(), refused),
+        (places[1].content.is_none(), refused),
         (true, Some("absent"))
     );
 }
@@ -176,6 +177,7 @@ fn a_certificate_that_loses_a_demanded_name_is_refused_and_the_one_in_use_stays(
         server: vec![(place.clone(), vec!["*.dicom.example".to_owned()])],
         identity: fixture.path("client"),
         trust: fixture.path("trust"),
+        ticket_keys: None,
     };
     let credentials = Credentials::new(options, Arc::clone(&fixture.metrics)).unwrap();
     issue("*.dicom.example");
@@ -188,6 +190,60 @@ fn a_certificate_that_loses_a_demanded_name_is_refused_and_the_one_in_use_stays(
     assert!(credentials.server().select(&host).is_some());
     let refusals = "postern_credential_refusals_total{reason=\"names_missing\",use=\"server\"} 1";
     assert!(fixture.metrics.render().unwrap().contains(refusals));
+}
+
+#[test]
+fn shared_ticket_keys_come_and_go_and_nothing_waits_for_them() {
+    let fixture = Fixture::new();
+    let place = fixture.path("tickets");
+    let options = Options {
+        server: Vec::new(),
+        identity: fixture.path("client"),
+        trust: fixture.path("trust"),
+        ticket_keys: Some(place.clone()),
+    };
+    let credentials = Credentials::new(options, Arc::clone(&fixture.metrics)).unwrap();
+    let shown = |series: &str| fixture.metrics.render().unwrap().contains(series);
+    let rejected = credentials.refresh(fixture.at(0));
+    assert_eq!(rejected[0].why.label(), "absent");
+    assert!(credentials.refresh(fixture.at(1)).is_empty(), "said once");
+    assert!(credentials.complete(fixture.at(1)));
+    assert!(shown("postern_tickets_shared 0"));
+    let refusals = "postern_credential_refusals_total{reason=\"absent\",use=\"tickets\"} 1";
+    assert!(shown(refusals));
+
+    let store = Store::open(&place).unwrap();
+    let keys = |secret: u8, to: i64| {
+        let key = TicketKey::new(&[secret; 32], fixture.now, fixture.now + to).unwrap();
+        TicketKeys::new(vec![key]).unwrap()
+    };
+    store.publish(&keys(1, 100), "tickets/1").unwrap();
+    assert!(credentials.refresh(fixture.at(2)).is_empty());
+    let info = |version: &str| {
+        let path = place.display();
+        shown(&format!(
+            "postern_credential_info{{path=\"{path}\",use=\"tickets\",version=\"{version}\"}} 1"
+        ))
+    };
+    assert!(shown("postern_tickets_shared 1") && info("tickets/1"));
+    store.publish(&keys(2, 200), "tickets/2").unwrap();
+    assert!(credentials.refresh(fixture.at(3)).is_empty());
+    assert!(info("tickets/2") && !info("tickets/1"));
+    assert!(shown("postern_credential_changes_total{use=\"tickets\"} 2"));
+    assert_eq!(fixture.metric("not_after", "tickets"), 200);
+    assert_eq!(fixture.metric("last_success", "tickets"), 3);
+    let keys = credentials.ticket_keys().unwrap();
+    assert_eq!(
+        (keys.generation, keys.label.as_deref()),
+        (2, Some("tickets/2"))
+    );
+
+    // The last key ends: one more reason, and tickets of our own again.
+    let rejected = credentials.refresh(fixture.at(201));
+    assert_eq!(rejected[0].why.label(), "expired");
+    assert!(credentials.refresh(fixture.at(202)).is_empty());
+    assert!(shown("postern_tickets_shared 0"));
+    assert!(credentials.complete(fixture.at(202)));
 }
 
 /// What a client and we agree on, if it offers these suites in this order.

@@ -137,6 +137,8 @@ labels! {
         Client => "client",
         /// The certificate authorities of the ingress.
         Trust => "trust",
+        /// The keys of session tickets that the fleet shares.
+        Tickets => "tickets",
     }
 }
 

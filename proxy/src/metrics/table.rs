@@ -74,6 +74,9 @@ table! {
     Gauge     postern_credential_not_after_seconds[use]         "When the first of the credentials in use ceases to be good, in seconds since 1970."
     Gauge     postern_credential_generation                     "Counts the pairs of client certificate and trust that were taken into use towards the ingress; 0 before the first."
     Counter   postern_credential_refusals_total[use, reason]    "New credentials that were refused; the last good ones stay in use."
+    Counter   postern_credential_changes_total[use]             "New credentials that were taken into use."
+    Gauge     postern_credential_info[use, path, version]       "Always 1; the labels say which version is in use from which path, as its publisher calls it: the Key Vault version."
+    Gauge     postern_tickets_shared                            "1 while session tickets are encrypted with a key that the fleet shares, 0 while with one of this process alone."
     Gauge     postern_credential_last_success_seconds[use]      "When the credentials were last looked at and all of them were good and in use, in seconds since 1970."
 
     Counter   postern_access_log_dropped_total                  "Access-log lines that were not written."

@@ -153,16 +153,17 @@ pub async fn forward(
     requests.metrics.upgraded();
     let limit = requests.options.upgraded_idle_timeout;
     let joined = Joined::new(Arc::clone(connection), exchange);
+    let cutting = lease.cutting();
     let body = match upgrade {
         Upgrade::Http1(client) => {
             let client = client.map_ok(TokioIo::new).err_into();
-            connection.go_on_as(Box::pin(join(client, ingress, joined, limit)));
+            connection.go_on_as(Box::pin(join(client, ingress, joined, (limit, cutting))));
             AnswerBody::none()
         }
         Upgrade::Http2 => {
             let (waiting, client) = oneshot::channel();
             // One of many streams; it ends with the connection, if not before.
-            tokio::spawn(join(client.err_into(), ingress, joined, limit));
+            tokio::spawn(join(client.err_into(), ingress, joined, (limit, cutting)));
             AnswerBody::tunnel(waiting)
         }
     };
@@ -252,7 +253,7 @@ async fn join(
     client: impl Future<Output = Result<impl Io, BoxError>>,
     ingress: OnUpgrade,
     mut joined: Joined,
-    limit: Duration,
+    (limit, cutting): (Duration, impl Future<Output = ()>),
 ) {
     let ingress = ingress.map_ok(TokioIo::new).err_into();
     let (client, ingress) = match tokio::try_join!(client, ingress) {
@@ -262,7 +263,11 @@ async fn join(
             return;
         }
     };
-    if !pump_both(client, ingress, limit, &joined).await {
+    let whole = tokio::select! {
+        whole = pump_both(client, ingress, limit, &joined) => whole,
+        () = cutting => false,
+    };
+    if !whole {
         joined.exchange.cut();
     }
 }

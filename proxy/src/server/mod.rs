@@ -33,7 +33,7 @@ use parts::Parts;
 pub enum ServerError {
     /// The operational log could not be set up.
     #[error(transparent)]
-    Telemetry(#[from] crate::telemetry::TelemetryError),
+    Telemetry(#[from] postern_chassis::log::LogError),
     /// The access log could not be opened.
     #[error(transparent)]
     AccessLog(#[from] crate::access_log::AccessLogError),

@@ -253,6 +253,7 @@ fn credentials(config: &Config) -> credentials::Options {
             .collect(),
         identity: config.upstream.identity.clone(),
         trust: config.upstream.trust.clone(),
+        ticket_keys: config.tls.ticket_keys.clone(),
     }
 }
 
@@ -273,6 +274,7 @@ fn upstream(config: &Config) -> upstream::Options {
         connect_timeout: config.upstream.connect_timeout,
         idle_timeout: config.upstream.idle_timeout,
         connection_age_max: config.upstream.connection_age_max,
+        superseded_timeout: config.upstream.superseded_timeout,
     }
 }
 

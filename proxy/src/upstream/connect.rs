@@ -106,32 +106,46 @@ async fn establish(
         .map_err(ConnectError::Tls)?;
     stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
     let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stream = Tallied::new(ShortSlices::new(stream), tally.enter(identity.generation));
+    let generation = identity.generation;
+    let stream = Tallied::new(ShortSlices::new(stream), tally.enter(generation));
     match (speaks_http2, protocol) {
         (true, _) => {
-            let sender = http2::start(stream).await.map_err(ConnectError::Http2)?;
+            let started = http2::start(stream).await;
+            let (sender, connection) = started.map_err(ConnectError::Http2)?;
+            tally.drive(generation, connection);
             Ok(Opened::Http2(sender))
         }
         (false, Protocol::Http2) => Err(ConnectError::Alpn),
-        (false, _) => http1(TokioIo::new(stream)).await,
+        (false, _) => {
+            let (sender, connection) = http1(TokioIo::new(stream)).await?;
+            tally.drive(generation, connection);
+            Ok(Opened::Http1(sender))
+        }
     }
 }
 
+/// Starts HTTP/1.1, and gives what drives the connection.
 async fn http1(
     io: impl hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-) -> Result<Opened, ConnectError> {
+) -> Result<
+    (
+        http1::SendRequest<RequestBody>,
+        impl Future<Output = ()> + Send + 'static,
+    ),
+    ConnectError,
+> {
     let (sender, connection) = http1::Builder::new()
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(HTTP1_BUFFER_BYTES)
         .handshake(io)
         .await
         .map_err(ConnectError::Http)?;
-    tokio::spawn(async move {
+    let driven = async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "connection to the ingress ended");
         }
-    });
-    Ok(Opened::Http1(sender))
+    };
+    Ok((sender, driven))
 }
 
 // Limit: an answer's head; a DICOMweb or FHIR server sends a few hundred bytes. hyper's own bound of 100 fields

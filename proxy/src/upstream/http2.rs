@@ -29,10 +29,10 @@ pub struct Sender {
     ended: Arc<AtomicBool>,
 }
 
-/// Starts HTTP/2 on a stream that agreed to it, and a task that drives the connection to its end.
+/// Starts HTTP/2 on a stream that agreed to it, and gives what drives the connection.
 pub async fn start(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<Sender, h2::Error> {
+) -> Result<(Sender, impl Future<Output = ()> + Send + 'static), h2::Error> {
     let (requests, connection) = h2::client::Builder::new()
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW_BYTES)
@@ -44,13 +44,13 @@ pub async fn start(
         .await?;
     let ended = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&ended);
-    tokio::spawn(async move {
+    let driven = async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to the ingress ended");
         }
         flag.store(true, Ordering::Relaxed);
-    });
-    Ok(Sender { requests, ended })
+    };
+    Ok((Sender { requests, ended }, driven))
 }
 
 impl Sender {

@@ -42,6 +42,8 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// How old a connection may get before no more requests are sent on it.
     pub connection_age_max: Duration,
+    /// How long a connection may stay busy after its credentials were replaced.
+    pub superseded_timeout: Duration,
 }
 
 /// One worker's connections to the ingress.
@@ -271,6 +273,7 @@ impl Upstream {
             pooled,
             reused: true,
             connect: None,
+            tally: Arc::clone(&self.tally),
         }
     }
 
@@ -282,15 +285,18 @@ impl Upstream {
             pooled,
             reused: false,
             connect: Some(took),
+            tally: Arc::clone(&self.tally),
         }
     }
 
-    /// Closes what is idle for too long, too old or of a former credential generation, for ever.
+    /// Closes what is idle for too long, too old or of a former credential generation, and in the end what is busy with
+    /// a former one, for ever.
     pub async fn sweep_for_ever(&self) {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             if let Some(current) = self.credentials.client() {
                 self.tally.supersede(current.generation);
+                self.tally.cut(self.options.superseded_timeout);
                 self.pool.sweep(current.generation);
             }
         }
@@ -304,6 +310,7 @@ pub struct Lease {
     pooled: Pooled,
     reused: bool,
     connect: Option<Duration>,
+    tally: Arc<Tally>,
 }
 
 impl Lease {
@@ -315,6 +322,11 @@ impl Lease {
     /// Whether it speaks HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.pooled.is_http2()
+    }
+
+    /// Waits until a tunnel on this connection is to be cut, since its credentials were replaced long ago.
+    pub fn cutting(&self) -> impl Future<Output = ()> + use<> {
+        self.tally.cutting(self.key.generation)
     }
 
     /// Who serves.

@@ -9,11 +9,11 @@ use crate::check::with_causes;
 use crate::compare::CompareError;
 use crate::compare::install::version;
 use crate::stack::accounts::INGRESS_NAME;
-use crate::stack::python::Python;
+use crate::stack::python::{DICOM, Python};
 use crate::stack::write_file;
 
 pub(super) async fn program() -> Result<(PathBuf, String), String> {
-    let python = Python::install()
+    let python = Python::install(DICOM)
         .await
         .map_err(|error| with_causes(&error))?;
     let program = python.envoy().await.map_err(|error| with_causes(&error))?;

@@ -28,7 +28,7 @@ use serde_json::Value;
 
 use super::credentials::Credentials;
 use super::json_lines::JsonLines;
-use super::python::Python;
+use super::python::{DICOM, Python};
 use super::{Child, StackError, free_address, make_folder, write_file};
 
 /// What an ingress is made of.
@@ -80,7 +80,7 @@ impl Envoy {
         credentials: &Credentials,
         options: &EnvoyOptions,
     ) -> Result<Self, StackError> {
-        let program = Python::install().await?.envoy().await?;
+        let program = Python::install(DICOM).await?.envoy().await?;
         let address = match options.listen {
             Some(address) => address,
             None => free_address()?,

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::table::{Link, Table};
-use crate::config::toml_error;
 use crate::routing::{Account, ClusterName, RequestRate};
+use postern_chassis::toml_error;
 
 /// The table that `text` describes, or `FILE:LINE:COLUMN: message`.
 pub(super) fn parse(

@@ -10,13 +10,12 @@ use jiff::SignedDuration;
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserializer, Serializer};
 
-// Limit: thirty days. Longer than any wait of a proxy, and far from overflowing a clock.
-pub(super) const MAX: Duration = Duration::from_hours(30 * 24);
+// Limit: far from overflowing a clock.
+/// Thirty days: longer than any wait of a proxy.
+pub const MAX: Duration = Duration::from_hours(30 * 24);
 
 /// Reads a length of time, for `#[serde(with = "period")]`.
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Duration, D::Error> {
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     struct Text;
     impl Visitor<'_> for Text {
         type Value = Duration;
@@ -43,12 +42,12 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(
 }
 
 /// Writes a length of time, for `#[serde(with = "period")]`.
-pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&show(*value))
 }
 
 /// As the operator would write it.
-pub(super) fn show(value: Duration) -> String {
+pub fn show(value: Duration) -> String {
     SignedDuration::try_from(value)
         .map_or_else(|_| format!("{value:?}"), |signed| format!("{signed:#}"))
 }

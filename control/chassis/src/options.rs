@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use postern_api::HostName;
-use serde::Serialize;
+
+/// Options by key, with the values in force where nothing else is said.
+pub type Defaults = toml::Table;
 
 /// One documented option, or a section of them.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub struct Entry {
     /// The TOML key.
     pub key: &'static str,
     /// What it does, line by line.
@@ -29,27 +31,39 @@ pub(super) struct Entry {
 
 /// What may stand under a key.
 #[derive(Debug, Clone)]
-pub(super) enum Shape {
+pub enum Shape {
     /// One value.
     Value,
     /// A list of values.
     List,
     /// A section with these options.
     Section(Vec<Entry>),
+    /// A section that may be left out as a whole.
+    Optional {
+        /// Its options.
+        entries: Vec<Entry>,
+        /// Their defaults where the section is there.
+        defaults: Defaults,
+    },
     /// Sections under names that the operator chooses.
     Named {
         /// The options of each.
         entries: Vec<Entry>,
         /// Their defaults.
-        defaults: toml::Table,
+        defaults: Defaults,
     },
 }
 
 /// A type that can stand under a key.
-pub(super) trait Setting {
+pub trait Setting {
     /// What it looks like in the file.
     fn shape() -> Shape {
         Shape::Value
+    }
+
+    /// The defaults of the options in it; none for what is no section.
+    fn defaults() -> Defaults {
+        Defaults::new()
     }
 }
 
@@ -58,12 +72,18 @@ macro_rules! single_values {
 }
 
 single_values!(
-    u16, u32, u64, usize, String, PathBuf, Duration, SocketAddr, IpNet, HostName
+    bool, f64, u16, u32, u64, usize, String, PathBuf, Duration, SocketAddr, IpNet, HostName
 );
 
 impl<T: Setting> Setting for Option<T> {
     fn shape() -> Shape {
-        T::shape()
+        match T::shape() {
+            Shape::Section(entries) => Shape::Optional {
+                entries,
+                defaults: T::defaults(),
+            },
+            other => other,
+        }
     }
 }
 
@@ -73,12 +93,12 @@ impl<T: Setting> Setting for Vec<T> {
     }
 }
 
-impl<T: Setting + Default + Serialize> Setting for BTreeMap<String, T> {
+impl<T: Setting> Setting for BTreeMap<String, T> {
     fn shape() -> Shape {
         match T::shape() {
             Shape::Section(entries) => Shape::Named {
                 entries,
-                defaults: toml::Table::try_from(T::default()).unwrap_or_default(),
+                defaults: T::defaults(),
             },
             other => other,
         }
@@ -86,7 +106,8 @@ impl<T: Setting + Default + Serialize> Setting for BTreeMap<String, T> {
 }
 
 /// Declares a section: `/// doc`, `pub key: Type = default;`, and `=> "example"` before the semicolon for a key
-/// without a usable default.
+/// without a usable default. Each section is a `struct` that `serde` reads and writes, and a [`Setting`].
+#[macro_export]
 macro_rules! options {
     (
         $(#[doc = $about:literal])+
@@ -115,34 +136,36 @@ macro_rules! options {
             }
         }
 
-        impl $crate::config::options::Setting for $name {
-            fn shape() -> $crate::config::options::Shape {
-                $crate::config::options::Shape::Section(vec![$(
-                    $crate::config::options::Entry {
+        impl $crate::Setting for $name {
+            fn shape() -> $crate::Shape {
+                $crate::Shape::Section(vec![$(
+                    $crate::Entry {
                         key: stringify!($field),
                         doc: &[$($doc),+],
                         example: [$($example,)? ""].first().copied().filter(|text| !text.is_empty()),
-                        shape: <$ty as $crate::config::options::Setting>::shape(),
+                        shape: <$ty as $crate::Setting>::shape(),
                     }
                 ),+])
+            }
+
+            fn defaults() -> $crate::Defaults {
+                $crate::Defaults::try_from(Self::default()).unwrap_or_default()
             }
         }
     };
 }
-pub(super) use options;
 
 /// The options of `T` with their defaults as a commented TOML file.
-pub(super) fn print<T: Setting + Default + Serialize>() -> String {
+pub(crate) fn print<T: Setting>() -> String {
     let mut out = String::new();
     if let Shape::Section(entries) = T::shape() {
-        let defaults = toml::Table::try_from(T::default()).unwrap_or_default();
-        section(&entries, &defaults, "", "", &mut out);
+        section(&entries, &T::defaults(), "", "", &mut out);
     }
     out
 }
 
 /// Prints single values first, because in TOML they belong to the section above them.
-fn section(entries: &[Entry], defaults: &toml::Table, path: &str, comment: &str, out: &mut String) {
+fn section(entries: &[Entry], defaults: &Defaults, path: &str, comment: &str, out: &mut String) {
     for entry in entries {
         if matches!(entry.shape, Shape::Value | Shape::List) {
             document(entry, out);
@@ -166,12 +189,21 @@ fn section(entries: &[Entry], defaults: &toml::Table, path: &str, comment: &str,
                 out.push('\n');
                 document(entry, out);
                 let _ = writeln!(out, "{comment}[{path}]");
-                let empty = toml::Table::new();
+                let empty = Defaults::new();
                 let defaults = defaults
                     .get(entry.key)
                     .and_then(toml::Value::as_table)
                     .unwrap_or(&empty);
                 section(inner, defaults, &path, comment, out);
+            }
+            Shape::Optional {
+                entries: inner,
+                defaults,
+            } => {
+                out.push('\n');
+                document(entry, out);
+                let _ = writeln!(out, "# [{path}]");
+                section(inner, defaults, &path, "# ", out);
             }
             Shape::Named {
                 entries: inner,
@@ -179,7 +211,8 @@ fn section(entries: &[Entry], defaults: &toml::Table, path: &str, comment: &str,
             } => {
                 out.push('\n');
                 document(entry, out);
-                let _ = writeln!(out, "# [{path}.{}]", entry.example.unwrap_or("NAME"));
+                let path = format!("{path}.{}", entry.example.unwrap_or("NAME"));
+                let _ = writeln!(out, "# [{path}]");
                 section(inner, defaults, &path, "# ", out);
             }
         }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::environment::Overrides;
-use super::{period, toml_error};
+use crate::environment::Overrides;
+use crate::{period, toml_error};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub struct Findings(Vec<String>);
 
 impl Findings {
     /// Looks up where each problem comes from. `None` if there is none.
-    pub(super) fn locate(
+    pub(crate) fn locate(
         problems: &[Problem],
         path: &Path,
         text: &str,
@@ -83,20 +83,20 @@ impl Display for Findings {
 
 /// One key with a value that makes no sense, or without the value it needs.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     key: String,
     what: String,
 }
 
 /// One section under validation: collects what is wrong, by key.
-pub(super) struct Section<'a> {
+pub struct Section<'a> {
     path: String,
     problems: &'a mut Vec<Problem>,
 }
 
 impl<'a> Section<'a> {
     /// The top level.
-    pub(super) fn top(problems: &'a mut Vec<Problem>) -> Self {
+    pub(crate) fn top(problems: &'a mut Vec<Problem>) -> Self {
         Self {
             path: String::new(),
             problems,
@@ -104,7 +104,7 @@ impl<'a> Section<'a> {
     }
 
     /// The section `name` in this one.
-    pub(super) fn under(&mut self, name: &str) -> Section<'_> {
+    pub fn under(&mut self, name: &str) -> Section<'_> {
         Section {
             path: self.key(name),
             problems: self.problems,
@@ -112,7 +112,7 @@ impl<'a> Section<'a> {
     }
 
     /// Notes `what` about `key` unless `fine`.
-    pub(super) fn require(&mut self, key: &str, fine: bool, what: impl FnOnce() -> String) {
+    pub fn require(&mut self, key: &str, fine: bool, what: impl FnOnce() -> String) {
         if !fine {
             let key = self.key(key);
             self.problems.push(Problem { key, what: what() });
@@ -120,7 +120,7 @@ impl<'a> Section<'a> {
     }
 
     /// A number within bounds.
-    pub(super) fn within<T: PartialOrd + Display + Copy>(
+    pub fn within<T: PartialOrd + Display + Copy>(
         &mut self,
         key: &str,
         value: T,
@@ -136,7 +136,7 @@ impl<'a> Section<'a> {
     }
 
     /// A length of time within bounds.
-    pub(super) fn period(&mut self, key: &str, value: Duration, bounds: RangeInclusive<Duration>) {
+    pub fn period(&mut self, key: &str, value: Duration, bounds: RangeInclusive<Duration>) {
         self.require(key, bounds.contains(&value), || {
             let [start, end, value] = [*bounds.start(), *bounds.end(), value].map(period::show);
             format!("must be from {start} to {end}, and is {value}")
@@ -144,12 +144,12 @@ impl<'a> Section<'a> {
     }
 
     /// A length of time that is not zero.
-    pub(super) fn wait(&mut self, key: &str, value: Duration) {
+    pub fn wait(&mut self, key: &str, value: Duration) {
         self.require(key, !value.is_zero(), || "must not be zero".into());
     }
 
     /// An address with a port that others can know.
-    pub(super) fn port(&mut self, key: &str, value: SocketAddr) {
+    pub fn port(&mut self, key: &str, value: SocketAddr) {
         self.require(key, value.port() != 0, || {
             format!("`{value}` needs a port other than 0")
         });

@@ -1,54 +1,66 @@
 //! Overrides from the environment: `POSTERN_DATA__LISTEN=0.0.0.0:9443`, with two underscores between levels.
 //!
-//! Promises that a variable either overrides exactly one option or is an error that names it; nothing in
-//! `POSTERN_*` is silently ignored, but for the variables that Kubernetes injects for services.
+//! Promises that a variable with the program's prefix either overrides exactly one option or is an error that names
+//! it. Ignored are only the variables of a program with a longer prefix, such as `POSTERN_CONTROL_`, and those that
+//! Kubernetes injects for services.
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize as _;
 use toml::{Table, Value};
 
-use super::options::{Entry, Setting, Shape};
-use super::{Config, ConfigError, toml_error};
-
-const PREFIX: &str = "POSTERN_";
+use crate::load::Root;
+use crate::options::{Entry, Shape};
+use crate::problems::ConfigError;
+use crate::toml_error;
 
 /// Which variable set which key.
 #[derive(Debug, Default)]
-pub(super) struct Overrides(BTreeMap<String, String>);
+pub(crate) struct Overrides(BTreeMap<String, String>);
 
 impl Overrides {
     /// The variable that set this key.
-    pub(super) fn variable(&self, key: &str) -> Option<&str> {
+    pub(crate) fn variable(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
     }
 }
 
 /// Puts the environment's overrides on top of what the file says.
-pub(super) fn apply(
-    mut config: Config,
+pub(crate) fn apply<T: Root>(
+    mut root: T,
     mut table: Table,
     env: impl Iterator<Item = (String, String)>,
-) -> Result<(Config, Overrides), ConfigError> {
+) -> Result<(T, Overrides), ConfigError> {
     let mut overrides = Overrides::default();
-    let mut variables: Vec<_> = env.filter(|(name, _)| is_ours(name)).collect();
+    let mut variables: Vec<_> = env.filter(|(name, _)| is_ours::<T>(name)).collect();
     variables.sort();
     for (variable, text) in variables {
         let refuse = |what| ConfigError::Environment {
             variable: variable.clone(),
             what,
         };
-        let (path, list) = find(&variable, &table).map_err(refuse)?;
-        insert(&mut table, &path, value(&text, list).map_err(refuse)?);
-        config = Config::deserialize(table.clone())
-            .map_err(|error: toml::de::Error| refuse(error.message().to_owned()))?;
+        let (path, list) = find::<T>(&variable, &table).map_err(refuse)?;
+        let mut refused = None;
+        let mut fitting = values(&text, list)
+            .map_err(refuse)?
+            .into_iter()
+            .map(|value| {
+                insert(&mut table, &path, value);
+                T::deserialize(table.clone())
+            });
+        let fitting =
+            fitting.find_map(|read| read.map_err(|error| refused.get_or_insert(error)).ok());
+        root = fitting.ok_or_else(|| {
+            refuse(refused.map_or_else(String::new, |error| error.message().to_owned()))
+        })?;
         overrides.0.insert(path.join("."), variable);
     }
-    Ok((config, overrides))
+    Ok((root, overrides))
 }
 
-fn is_ours(variable: &str) -> bool {
-    variable.starts_with(PREFIX) && !is_service_link(variable)
+fn is_ours<T: Root>(variable: &str) -> bool {
+    variable.starts_with(T::PREFIX)
+        && !T::OTHERS.iter().any(|other| variable.starts_with(other))
+        && !is_service_link(variable)
 }
 
 /// Kubernetes gives each container `NAME_SERVICE_HOST`, `NAME_SERVICE_PORT…`, `NAME_PORT` and
@@ -67,12 +79,12 @@ fn is_service_link(variable: &str) -> bool {
 }
 
 /// The path of the option that a variable names, and whether it is a list.
-fn find(variable: &str, table: &Table) -> Result<(Vec<String>, bool), String> {
+fn find<T: Root>(variable: &str, table: &Table) -> Result<(Vec<String>, bool), String> {
     let name = variable
-        .strip_prefix(PREFIX)
+        .strip_prefix(T::PREFIX)
         .unwrap_or_default()
         .to_ascii_lowercase();
-    let Shape::Section(mut entries) = Config::shape() else {
+    let Shape::Section(mut entries) = T::shape() else {
         return Err("there are no options".into());
     };
     let mut path: Vec<String> = Vec::new();
@@ -87,7 +99,7 @@ fn find(variable: &str, table: &Table) -> Result<(Vec<String>, bool), String> {
                 return Ok((path, matches!(entry.shape, Shape::List)));
             }
             Shape::Value | Shape::List => break,
-            Shape::Section(inner) => entries = inner,
+            Shape::Section(inner) | Shape::Optional { entries: inner, .. } => entries = inner,
             Shape::Named { entries: inner, .. } => {
                 let Some(chosen) = segments.next().filter(|chosen| !chosen.is_empty()) else {
                     break;
@@ -97,7 +109,7 @@ fn find(variable: &str, table: &Table) -> Result<(Vec<String>, bool), String> {
             }
         }
     }
-    Err(unknown(variable))
+    Err(unknown::<T>(variable))
 }
 
 /// A variable cannot spell `my-cluster`, so `my_cluster` stands for it if the file has one.
@@ -114,14 +126,14 @@ fn spelling(table: &Table, path: &[String], chosen: &str) -> String {
         .map_or_else(|| chosen.to_owned(), Clone::clone)
 }
 
-fn unknown(variable: &str) -> String {
+fn unknown<T: Root>(variable: &str) -> String {
     let mut known = Vec::new();
-    if let Shape::Section(entries) = Config::shape() {
-        names(&entries, PREFIX, &mut known);
+    if let Shape::Section(entries) = T::shape() {
+        names(&entries, T::PREFIX, &mut known);
     }
     match toml_error::nearest(variable, known.iter().map(String::as_str)) {
         Some(name) => format!("names no option; did you mean `{name}`?"),
-        None => "names no option; `postern defaults` prints them all".into(),
+        None => format!("names no option; `{} defaults` prints them all", T::PROGRAM),
     }
 }
 
@@ -130,32 +142,39 @@ fn names(entries: &[Entry], prefix: &str, known: &mut Vec<String>) {
         let name = format!("{prefix}{}", entry.key.to_ascii_uppercase());
         match &entry.shape {
             Shape::Value | Shape::List => known.push(name),
-            Shape::Section(inner) => names(inner, &format!("{name}__"), known),
+            Shape::Section(inner) | Shape::Optional { entries: inner, .. } => {
+                names(inner, &format!("{name}__"), known);
+            }
             Shape::Named { entries: inner, .. } => names(inner, &format!("{name}__NAME__"), known),
         }
     }
 }
 
-/// A list is written as in TOML, or with commas and nothing else; anything else as in the file, without quotes.
-fn value(text: &str, list: bool) -> Result<Value, String> {
+/// A list is written as in TOML, or with commas and nothing else; anything else as in the file, without quotes: what
+/// it may mean, the likeliest first.
+fn values(text: &str, list: bool) -> Result<Vec<Value>, String> {
     let text = text.trim();
     if list && text.starts_with('[') {
         let parsed: Result<Table, _> = format!("value = {text}").parse();
         let value = parsed.ok().and_then(|mut table| table.remove("value"));
-        return value.ok_or_else(|| r#"is not a list, such as ["a", "b"] or a,b"#.to_owned());
+        return value
+            .map(|value| vec![value])
+            .ok_or_else(|| r#"is not a list, such as ["a", "b"] or a,b"#.to_owned());
     }
     if list {
         let items = text
             .split(',')
             .map(str::trim)
             .filter(|item| !item.is_empty());
-        return Ok(Value::Array(
+        return Ok(vec![Value::Array(
             items.map(|item| Value::String(item.to_owned())).collect(),
-        ));
+        )]);
     }
-    Ok(text
-        .parse()
-        .map_or_else(|_| Value::String(text.to_owned()), Value::Integer))
+    let integer = text.parse().ok().map(Value::Integer);
+    let float = text.parse().ok().map(Value::Float);
+    let boolean = text.parse().ok().map(Value::Boolean);
+    let typed = [integer, float, boolean].into_iter().flatten();
+    Ok(typed.chain([Value::String(text.to_owned())]).collect())
 }
 
 fn insert(table: &mut Table, path: &[String], value: Value) {

@@ -1,0 +1,138 @@
+//! Traffic as customers cause it, for as long as a scenario does things that nobody may notice.
+//!
+//! All kinds run at the same time, over both protocols, to each of the processes in [`Targets`], each connection
+//! with a PROXY v2 header in front. The pace is that of a few hospitals, not of a benchmark: each kind always has
+//! something open and something in flight.
+//!
+//! | kind | one of it |
+//! |---|---|
+//! | requests | a small GET on a connection that is kept, over HTTP/2 on several streams |
+//! | uploads | a body that is sent over [`UPLOAD_TIME`], on a connection that is kept; the back end counts its bytes |
+//! | messages | a WebSocket message that comes back, on one WebSocket that is kept |
+//! | handshakes | a connection with a full handshake, and a request |
+//! | resumptions | a connection that resumes a session, to each target in turn, and a request |
+//!
+//! Nothing is sent twice: what fails is counted as failed, and a connection that ends as cut, unless the server had
+//! announced it.
+
+mod flow;
+mod tally;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub use flow::UPLOAD_TIME;
+pub use tally::{Count, Kind, Sort, Tally};
+
+use crate::stack::accounts::{HOST_A, LINK_A};
+use crate::stack::client::{Protocol, STEP_TIMEOUT, Tls};
+
+// Limit: what is in flight when the traffic is to end may take one step, after an upload at most.
+const STOP_TIMEOUT: Duration = STEP_TIMEOUT.saturating_add(UPLOAD_TIME);
+
+// Limit: connections with requests and no pause to speak of, a target and protocol.
+const REQUESTERS: usize = 2;
+
+/// Where the traffic goes, and as whom.
+#[derive(Debug, Clone)]
+pub struct Targets {
+    /// The data listeners. Each one gets all kinds.
+    pub addresses: Vec<SocketAddr>,
+    /// Whom the clients trust.
+    pub tls: Tls,
+    /// The private endpoint they come by.
+    pub link_id: u32,
+    /// The host they ask for.
+    pub host: &'static str,
+}
+
+impl Targets {
+    /// These processes, for the first hospital.
+    pub fn new(addresses: Vec<SocketAddr>, tls: Tls) -> Self {
+        Self {
+            addresses,
+            tls,
+            link_id: LINK_A,
+            host: HOST_A,
+        }
+    }
+}
+
+/// Traffic on its way. Dropped, it is broken off.
+#[derive(Debug)]
+pub struct Traffic {
+    shared: Arc<Shared>,
+    flows: JoinSet<()>,
+}
+
+/// What all flows share.
+#[derive(Debug)]
+struct Shared {
+    targets: Targets,
+    started: Instant,
+    stopping: watch::Sender<bool>,
+    tally: Mutex<Tally>,
+}
+
+impl Shared {
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Traffic {
+    /// Begins.
+    pub fn start(targets: Targets) -> Self {
+        let shared = Arc::new(Shared {
+            targets,
+            started: Instant::now(),
+            stopping: watch::Sender::new(false),
+            tally: Mutex::default(),
+        });
+        let mut flows = JoinSet::new();
+        for protocol in Protocol::ALL {
+            for &address in &shared.targets.addresses {
+                for sort in Sort::ALL {
+                    let count = match sort {
+                        Sort::Requests => REQUESTERS,
+                        // One for all targets, below.
+                        Sort::Resumptions => 0,
+                        _ => 1,
+                    };
+                    for _ in 0..count {
+                        let kind = Kind { sort, protocol };
+                        flows.spawn(flow::run(Arc::clone(&shared), kind, vec![address]));
+                    }
+                }
+            }
+            let kind = Kind {
+                sort: Sort::Resumptions,
+                protocol,
+            };
+            let addresses = shared.targets.addresses.clone();
+            flows.spawn(flow::run(Arc::clone(&shared), kind, addresses));
+        }
+        Self { shared, flows }
+    }
+
+    /// What was counted so far.
+    pub fn so_far(&self) -> Tally {
+        self.shared.tally().clone()
+    }
+
+    /// Ends the traffic: what is in flight is finished, then each connection is closed.
+    pub async fn stop(mut self) -> Tally {
+        self.shared.stopping.send_replace(true);
+        let all = async { while self.flows.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+            let left = self.flows.len();
+            let finding = format!("{left} flows had no end within {STOP_TIMEOUT:?}");
+            self.shared.tally().note(finding);
+        }
+        self.so_far()
+    }
+}
