@@ -23,3 +23,4 @@ mod upgrade;
 mod upstream;
 mod upstream_choice;
 mod upstream_replay;
+mod upstream_retry;

@@ -1,8 +1,8 @@
 //! Forwarding: one request to one endpoint of the permit's cluster, and its answer back.
 //!
 //! A request is sent again, at most twice, only if that cannot make anything happen twice: it was never sent, or
-//! it is idempotent (RFC 9110 section 9.2.2) and the connection it was sent on turned out to be closed before a byte
-//! of an answer. Its body must be there from its first byte: not read yet, or, if the ingress says that it did not
+//! it is idempotent (RFC 9110 section 9.2.2) and the connection it was sent on was closed before a byte of an answer:
+//! a pooled one that went stale, or a new one that an ingress accepted just before it reloaded. Its body must be there from its first byte: not read yet, or, if the ingress says that it did not
 //! process what it got of it, still kept.
 
 use std::future::Future;
@@ -97,7 +97,6 @@ async fn send(
             if error.is_timeout() { Refusal::UpstreamTimeout } else { Refusal::UpstreamConnect }
         })?;
         exchange.served_by(lease.served());
-        let reused = lease.reused();
         let http2 = lease.is_http2();
         // Only HTTP/2 has words for a request that was received and not processed.
         let whole = body.attempt(http2);
@@ -122,7 +121,7 @@ async fn send(
             Some(Broken::Gone) => return Err(Failed::ClientBroke),
             None => {}
         }
-        let Some(next) = again(&error, attempt, reused, parts, &body) else {
+        let Some(next) = again(&error, attempt, parts, &body) else {
             tracing::warn!(
                 request_id = %exchange.id(), %cluster, %error,
                 "the ingress broke before it answered"
@@ -157,25 +156,24 @@ const BULK_BYTES: u64 = 32 * 1024;
 ///
 /// Where many requests share a connection that the ingress ends, they all meet on the next one, and it may end
 /// as well before all of them had their turn. So the last attempt opens a connection whose first request it is.
-fn again(
-    error: &SendError,
-    attempt: u32,
-    reused: bool,
-    parts: &Parts,
-    body: &RequestBody,
-) -> Option<Way> {
-    if error.never_sent() {
-        return match attempt {
-            _ if !body.whole() => None,
-            1 => Some(Way::Pooled),
-            2 => Some(Way::Fresh),
-            _ => None,
-        };
+fn again(error: &SendError, attempt: u32, parts: &Parts, body: &RequestBody) -> Option<Way> {
+    if attempt > RETRIES_MAX {
+        return None;
     }
-    let stale = reused && error.before_answer() && parts.method.is_idempotent();
-    let stale = stale && !body.touched();
-    (attempt == 1 && stale).then_some(Way::Fresh)
+    if error.never_sent() {
+        let way = if attempt < RETRIES_MAX {
+            Way::Pooled
+        } else {
+            Way::Fresh
+        };
+        return body.whole().then_some(way);
+    }
+    let repeatable = error.before_answer() && parts.method.is_idempotent() && !body.touched();
+    repeatable.then_some(Way::Fresh)
 }
+
+// Limit: one for the pooled connection that went stale, one for the new one that met a reload.
+const RETRIES_MAX: u32 = 2;
 
 /// Why there is no answer of the ingress's.
 enum Failed {

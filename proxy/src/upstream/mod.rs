@@ -314,11 +314,6 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Whether the connection served a request before.
-    pub fn reused(&self) -> bool {
-        self.reused
-    }
-
     /// Whether it speaks HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.pooled.is_http2()
