@@ -6,7 +6,8 @@
 //!            proxy_v2                  mutual TLS
 //! ```
 //!
-//! * [`stack`]: real processes with generated configuration: ingress, back end, Postern, and a test client.
+//! * [`stack`]: real processes with generated configuration: ingress, back end, vault, sidecar, Postern, and a test
+//!   client.
 //! * [`proxy_v2`]: the header a Private Link Service puts before each connection.
 //! * [`link_lb`]: a stand-in for the Private Link Service; [`key_vault`]: one for Key Vault and its identity.
 //! * [`up`]: the whole stack, verified and left running.

@@ -121,7 +121,7 @@ impl VaultProcess {
     }
 
     /// The command that puts a new version of the certificate for clients into the vault.
-    pub(super) fn rotation(&self) -> String {
+    pub fn rotation(&self) -> String {
         let (switches, order) = (self.switches, order());
         format!("curl -d '{order}' http://{switches}/stand-in/certificates/{SERVER}")
     }

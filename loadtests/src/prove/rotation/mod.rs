@@ -38,7 +38,7 @@ const FULL: Length = Length {
     rotations: 200,
 };
 const QUICK: Length = Length {
-    time: Duration::from_secs(10),
+    time: Duration::from_secs(8),
     rotations: 5,
 };
 
