@@ -126,7 +126,7 @@ impl VaultProcess {
         format!("curl -d '{order}' http://{switches}/stand-in/certificates/{SERVER}")
     }
 
-    /// Does what [`VaultProcess::rotation`] says. Returns the name of the new version.
+    /// Does what the printed command for a rotation says. Returns the name of the new version.
     pub async fn rotate(&self) -> Result<String, Broken> {
         let mut connection = Connection::plain(self.switches).await?;
         let path = format!("/stand-in/certificates/{SERVER}");
