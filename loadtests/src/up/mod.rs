@@ -208,7 +208,7 @@ impl Stack {
              \x20 curl http://{probe}/readyz\n\
              \x20 curl http://{admin}/metrics\n\
              \x20 {rotation}\n\
-             \x20     # a new version of the certificate; in use {LOOK_INTERVAL} later:\n\
+             \x20     # a new version of the certificate, in use some seconds later:\n\
              \x20 curl http://{admin}/certs\n\
              \x20 curl http://{sidecar}/metrics\n\
              \x20 tail -f {}\n\
