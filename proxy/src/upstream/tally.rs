@@ -240,6 +240,7 @@ mod tests {
         drop(four);
         is("0", "0");
     }
+
     #[tokio::test]
     async fn what_is_busy_with_replaced_credentials_is_cut_when_its_time_is_over() {
         let metrics = Arc::new(Metrics::new(Mode::Enforce, AccessLog::off()).unwrap());
