@@ -1,7 +1,8 @@
 //! What was measured becomes medians, and ratios to the peers.
 //!
-//! A ratio is the median of the ratios of each turn, in which everybody is measured within seconds: when the machine is
-//! slow for a minute, all are slow in the same turns.
+//! Where there are many turns, in each of which everybody is measured within seconds, a ratio is the median of the ratios
+//! of each: when the machine is slow for a minute, all are slow in the same turns. Where there are few, it is the ratio of
+//! the medians.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -121,7 +122,7 @@ impl Results {
             ratios: BTreeMap::new(),
         };
         for metric in case.judged_by() {
-            let Some((best, ratio)) = compare(*metric, &judged.rows) else {
+            let Some((best, ratio)) = compare(case, *metric, &judged.rows) else {
                 // One metric that nobody knows makes the whole unknown.
                 judged.ratio = None;
                 break;
@@ -185,6 +186,7 @@ impl Results {
 
 /// The peer that Postern is furthest behind, and the ratio to it.
 fn compare(
+    case: Case,
     metric: Metric,
     rows: &[(Contender, Figures, &Measured)],
 ) -> Option<(&'static str, f64)> {
@@ -192,14 +194,18 @@ fn compare(
     let ours = rows
         .iter()
         .find(|(contender, ..)| *contender == Contender::Postern);
-    let ours = &ours?.2.turns;
+    let (_, our_medians, ours) = ours?;
     let peers = rows
         .iter()
         .filter(|(contender, ..)| matches!(contender, Contender::Peer(_)));
-    let ratios = peers.filter_map(|(contender, _, measured)| {
-        let turns = ours.iter().zip(&measured.turns);
-        let ratio = |(ours, theirs)| Some(value(ours)? / value(theirs)?);
-        let mut ratios: Vec<f64> = turns.filter_map(ratio).collect();
+    let ratio = |(ours, theirs)| Some(value(ours)? / value(theirs)?);
+    let ratios = peers.filter_map(|(contender, medians, measured)| {
+        let mut ratios: Vec<f64> = if case.sliced() {
+            let turns = ours.turns.iter().zip(&measured.turns);
+            turns.filter_map(ratio).collect()
+        } else {
+            ratio((our_medians, medians)).into_iter().collect()
+        };
         (!ratios.is_empty()).then(|| (contender.name(), median(&mut ratios)))
     });
     ratios.max_by(|one, other| one.1.total_cmp(&other.1))
