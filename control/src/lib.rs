@@ -12,7 +12,10 @@
 //! It meets the data plane on disk (`postern-certs`) and over HTTP (`postern-api`), never in code.
 
 pub mod issue;
+mod listen;
+mod metrics;
 pub mod sidecar;
+pub mod start;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod vault;
