@@ -17,6 +17,10 @@ impl ETag {
     pub(super) const fn new(version: u64) -> Self {
         Self(version)
     }
+
+    pub(super) const fn version(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for ETag {

@@ -169,6 +169,26 @@ pub struct Put<T> {
     pub versioned: Versioned<T>,
 }
 
+impl<T> Put<T> {
+    /// It is as it was.
+    fn same(versioned: Versioned<T>) -> Self {
+        Self {
+            created: false,
+            changed: false,
+            versioned,
+        }
+    }
+
+    /// It has been written.
+    fn new(versioned: Versioned<T>, created: bool) -> Self {
+        Self {
+            created,
+            changed: true,
+            versioned,
+        }
+    }
+}
+
 /// Which part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<N> {
