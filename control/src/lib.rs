@@ -13,6 +13,7 @@
 //! It meets the data plane on disk (`postern-certs`) and over HTTP (`postern-api`), never in code.
 
 pub mod issue;
+pub mod routes;
 pub mod routing;
 pub mod sidecar;
 #[cfg(any(test, feature = "testing"))]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use postern_chassis::{log, whole};
+use postern_control::routes::{self, RoutesArguments};
 use postern_control::sidecar::{Config, Sidecar, SidecarError, metrics};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -26,6 +27,8 @@ enum Command {
     /// Prove the configuration and what it refers to, then exit. Asks no vault.
     #[command(after_help = EXIT_CODES)]
     Check(File),
+    /// Look at the books of account routing and keep them by hand.
+    Routes(Box<RoutesArguments>),
     /// Print every option with its default and what it does, as TOML.
     Defaults,
     /// Print every metric with its type, labels and meaning, as Markdown.
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Sidecar(run) => sidecar(&run),
         Command::Check(file) => check(&file),
+        Command::Routes(arguments) => return routes::run(*arguments, environment()),
         Command::Defaults => print(&Config::print_defaults()),
         Command::Metrics => print(&metrics::print_documentation()),
         Command::Version => print(concat!(
@@ -171,14 +175,17 @@ async fn until<T>(mut stop: watch::Receiver<bool>, work: impl Future<Output = T>
 }
 
 fn load(file: &File) -> Result<Config, Failure> {
-    // What is not UTF-8 is kept, so that it is an error where it is one of ours.
-    let env = std::env::vars_os().map(|(name, value)| {
+    Config::load(&file.config, environment()).map_err(|error| Failure::Configuration(whole(&error)))
+}
+
+/// The environment. What is not UTF-8 is kept, so that it is an error where it is one of ours.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| {
         (
             name.to_string_lossy().into_owned(),
             value.to_string_lossy().into_owned(),
         )
-    });
-    Config::load(&file.config, env).map_err(|error| Failure::Configuration(whole(&error)))
+    })
 }
 
 fn print(text: &str) -> Result<(), Failure> {
