@@ -75,6 +75,8 @@ pub(super) enum Command {
         /// The host.
         host: HostName,
     },
+    /// Print every option of --config with its default and what it does, as TOML.
+    Defaults,
 }
 
 #[derive(Args, Debug)]

@@ -55,6 +55,10 @@ async fn asked(
     env: impl Iterator<Item = (String, String)>,
 ) -> Result<u8, Failure> {
     let RoutesArguments { at, json, command } = arguments;
+    if matches!(command, Command::Defaults) {
+        print::out(&postern_chassis::print_defaults::<Config>())?;
+        return Ok(0);
+    }
     let place = at.place(env).map_err(Failure::Wrong)?;
     // A file that is wrong is told before anything is opened.
     let (wanted, create) = match &command {
@@ -77,6 +81,7 @@ async fn asked(
             recursive,
             seen,
         } => decide::delete(books, &which, recursive, seen.etag, json).await,
+        Command::Defaults => Ok(()),
         Command::Export { workspace } => transfer::export(books, workspace).await,
         Command::Import(import) => {
             transfer::import(books, &wanted.unwrap_or_default(), &import, json).await
