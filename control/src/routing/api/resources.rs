@@ -6,6 +6,7 @@
 
 use std::num::NonZeroU32;
 
+use jiff::Timestamp;
 use postern_api::{LinkId, LinkState, ServiceKind};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -89,11 +90,9 @@ pub(super) struct AccountProperties {
     cluster: ClusterName,
     /// Whether it can be reached otherwise than by a private endpoint.
     #[serde(default)]
-    #[schema(inline, value_type = PublicAccess)]
     public_network_access: PublicNetworkAccess,
     /// The key with which the customer encrypts its contents.
     #[serde(default)]
-    #[schema(inline, value_type = Key)]
     customer_key: CustomerManagedKey,
     /// Requests per second of all its links together, on one instance of the data plane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,25 +105,6 @@ pub(super) struct AccountProperties {
     /// Not heeded in a put.
     #[serde(default)]
     provisioning_state: Option<ProvisioningState>,
-}
-
-/// The words of [`PublicNetworkAccess`], for the document.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it is a schema alone")]
-enum PublicAccess {
-    Enabled,
-    Disabled,
-}
-
-/// The shape of [`CustomerManagedKey`], for the document.
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
-#[expect(dead_code, reason = "it is a schema alone")]
-struct Key {
-    /// Which key: `https://{vault}/keys/{name}[/{version}]`. None if the service's own is used.
-    key_url: Option<String>,
-    /// Whether it can be used. If not, the data plane refuses every request with 403.
-    state: postern_api::CustomerKey,
 }
 
 /// What a private endpoint connection is.
@@ -224,8 +204,8 @@ impl<P> Resource<P> {
             etag: Some(versioned.etag.to_string()),
             properties,
             system_data: Some(SystemData {
-                created_at: versioned.created.to_string(),
-                last_modified_at: versioned.changed.to_string(),
+                created_at: to_the_second(versioned.created),
+                last_modified_at: to_the_second(versioned.changed),
             }),
         }
     }
@@ -351,6 +331,10 @@ impl LinkResource {
             system_data: None,
         }
     }
+}
+
+fn to_the_second(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 const WORKSPACE: &str = "Postern/workspaces";

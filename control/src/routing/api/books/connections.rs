@@ -11,7 +11,9 @@ use postern_api::LinkState;
 use super::super::error::{ApiError, ErrorBody};
 use super::super::gate::Caller;
 use super::super::request::{At, Content, MaybeContent, condition};
-use super::super::resources::{ConnectionResource, DecisionBody, ListOf};
+use super::super::resources::{
+    ConnectionProperties, ConnectionResource, DecisionBody, ListOf, Resource,
+};
 use super::super::{Api, Operation};
 use crate::routing::model::{AccountId, Connection, ConnectionId, Description};
 use crate::routing::store::{Condition, Decision, Put, StoreError};
@@ -23,7 +25,7 @@ use crate::routing::store::{Condition, Decision, Put, StoreError};
         ("account" = String, Path, description = "The account."),
         ("$top" = Option<usize>, Query, description = "At most so many: 1 to 1000, otherwise 100."),
         ("$skipToken" = Option<String>, Query, description = "What follows this name.")),
-    responses((status = 200, body = ListOf<ConnectionResource>), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = ListOf<Resource<ConnectionProperties>>), (status = "default", body = ErrorBody)))]
 pub(in super::super) async fn list(
     State(api): State<Arc<Api>>,
     At(account): At<AccountId>,
@@ -50,7 +52,7 @@ pub(in super::super) async fn list(
     params(("workspace" = String, Path, description = "The workspace."),
         ("account" = String, Path, description = "The account."),
         ("name" = String, Path, description = "1 to 80 letters, digits, hyphens, dots and underscores.")),
-    responses((status = 200, body = ConnectionResource), (status = 304), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = Resource<ConnectionProperties>), (status = 304), (status = "default", body = ErrorBody)))]
 pub(in super::super) async fn get(
     State(api): State<Arc<Api>>,
     At(id): At<ConnectionId>,
@@ -73,8 +75,8 @@ pub(in super::super) async fn get(
         ("name" = String, Path, description = "1 to 80 letters, digits, hyphens, dots and underscores."),
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *."),
         ("If-None-Match" = Option<String>, Header, description = "*: it must not be there.")),
-    request_body = ConnectionResource,
-    responses((status = 201, body = ConnectionResource), (status = 200, body = ConnectionResource),
+    request_body = Resource<ConnectionProperties>,
+    responses((status = 201, body = Resource<ConnectionProperties>), (status = 200, body = Resource<ConnectionProperties>),
         (status = "default", body = ErrorBody)))]
 pub(in super::super) async fn put(
     State(api): State<Arc<Api>>,
@@ -163,7 +165,7 @@ pub(in super::super) async fn delete(
         ("name" = String, Path, description = "The connection."),
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
     request_body = Option<DecisionBody>,
-    responses((status = 200, body = ConnectionResource), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = Resource<ConnectionProperties>), (status = "default", body = ErrorBody)))]
 pub(in super::super) async fn approve(
     State(api): State<Arc<Api>>,
     At(id): At<ConnectionId>,
@@ -188,7 +190,7 @@ pub(in super::super) async fn approve(
         ("name" = String, Path, description = "The connection."),
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
     request_body = Option<DecisionBody>,
-    responses((status = 200, body = ConnectionResource), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = Resource<ConnectionProperties>), (status = "default", body = ErrorBody)))]
 pub(in super::super) async fn reject(
     State(api): State<Arc<Api>>,
     At(id): At<ConnectionId>,

@@ -10,7 +10,7 @@ use http::{HeaderMap, Uri};
 use super::super::error::{ApiError, ErrorBody};
 use super::super::gate::Caller;
 use super::super::request::{At, Content, condition};
-use super::super::resources::{ListOf, WorkspaceResource};
+use super::super::resources::{ListOf, Resource, WorkspaceProperties, WorkspaceResource};
 use super::super::{Api, Operation};
 use crate::routing::model::WorkspaceName;
 
@@ -19,7 +19,7 @@ use crate::routing::model::WorkspaceName;
     get, operation_id = "list_workspaces", path = "/v1/workspaces", tag = "books",
     params(("$top" = Option<usize>, Query, description = "At most so many: 1 to 1000, otherwise 100."),
         ("$skipToken" = Option<String>, Query, description = "What follows this name.")),
-    responses((status = 200, body = ListOf<WorkspaceResource>), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = ListOf<Resource<WorkspaceProperties>>), (status = "default", body = ErrorBody)))]
 pub(in super::super) async fn list(
     State(api): State<Arc<Api>>,
     uri: Uri,
@@ -36,7 +36,7 @@ pub(in super::super) async fn list(
 #[utoipa::path(
     get, operation_id = "get_workspace", path = "/v1/workspaces/{workspace}", tag = "books",
     params(("workspace" = String, Path, description = "3 to 24 letters, digits and hyphens.")),
-    responses((status = 200, body = WorkspaceResource), (status = 304), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = Resource<WorkspaceProperties>), (status = 304), (status = "default", body = ErrorBody)))]
 pub(in super::super) async fn get(
     State(api): State<Arc<Api>>,
     At(name): At<WorkspaceName>,
@@ -53,8 +53,8 @@ pub(in super::super) async fn get(
     params(("workspace" = String, Path, description = "3 to 24 letters, digits and hyphens."),
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *."),
         ("If-None-Match" = Option<String>, Header, description = "*: it must not be there.")),
-    request_body = WorkspaceResource,
-    responses((status = 201, body = WorkspaceResource), (status = 200, body = WorkspaceResource),
+    request_body = Resource<WorkspaceProperties>,
+    responses((status = 201, body = Resource<WorkspaceProperties>), (status = 200, body = Resource<WorkspaceProperties>),
         (status = "default", body = ErrorBody)))]
 pub(in super::super) async fn put(
     State(api): State<Arc<Api>>,
