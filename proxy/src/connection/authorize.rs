@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use crate::access_log::AccessLog;
     use crate::config;
-    use crate::routing::{LookupError, RouteCacheOptions, RouteSource};
+    use crate::routing::{Answer, LookupError, RouteCacheOptions, RouteSource};
 
     /// Account routing that is out of reach.
     #[derive(Default)]
@@ -246,13 +246,13 @@ mod tests {
 
     #[async_trait]
     impl RouteSource for Unreachable {
-        async fn lookup(&self, _: LinkId, _: &HostName) -> Result<Lookup, LookupError> {
+        async fn lookup(&self, _: LinkId, _: &HostName) -> Result<Answer, LookupError> {
             Err(LookupError::source_failed(std::io::Error::other(
                 "unreachable",
             )))
         }
 
-        async fn lookup_host(&self, _: &HostName) -> Result<Option<Arc<Route>>, LookupError> {
+        async fn lookup_host(&self, _: &HostName) -> Result<Answer, LookupError> {
             Err(LookupError::source_failed(std::io::Error::other(
                 "unreachable",
             )))

@@ -17,6 +17,7 @@
 //! Invariant: once the source has a new generation, no answer of an older one is given before the source was
 //! asked again. A definite "no" forgets the route that was there before.
 
+mod changes;
 mod entry;
 mod flights;
 mod stats;
@@ -34,7 +35,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::{Lookup, LookupError, Route, RouteSource};
-use entry::{Found, Judgement, Negative};
+pub use changes::{Held, HeldAccount, Judgement, RouteWatch};
+use entry::{Found, Negative};
 use flights::{Flights, Lead, Ticket};
 use stats::Counters;
 pub use stats::RouteCacheStats;
@@ -275,11 +277,11 @@ impl Shared {
     }
 
     async fn ask(&self, key: &Key) -> Result<Lookup, LookupError> {
-        if let Some(link) = key.link {
-            return self.source.lookup(link, &key.host).await;
-        }
-        let route = self.source.lookup_host(&key.host).await?;
-        Ok(route.map_or(Lookup::Unknown, Lookup::Found))
+        let answer = match key.link {
+            Some(link) => self.source.lookup(link, &key.host).await?,
+            None => self.source.lookup_host(&key.host).await?,
+        };
+        Ok(answer.lookup)
     }
 
     fn remember(&self, key: Key, generation: u64, answer: &Lookup) {

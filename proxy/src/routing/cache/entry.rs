@@ -26,7 +26,7 @@ struct Refresh {
 
 /// Whether a route may be given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Judgement {
+pub enum Judgement {
     /// At once.
     Fresh,
     /// At once, while the source is asked.

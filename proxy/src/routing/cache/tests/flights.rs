@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{LINK, Told, get, host, options, route, settle};
 use crate::routing::cache::{LOOKUPS_MAX, RouteCache, RouteCacheOptions};
-use crate::routing::{Lookup, LookupError, Route, RouteSource};
+use crate::routing::{Answer, Lookup, LookupError, RouteSource};
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_lookups_of_a_cold_key_are_one_call_of_the_source() {
@@ -114,11 +114,11 @@ async fn a_source_that_changes_during_each_call_is_given_up() {
     struct Restless(watch::Sender<u64>);
     #[async_trait]
     impl RouteSource for Restless {
-        async fn lookup(&self, _: LinkId, _: &HostName) -> Result<Lookup, LookupError> {
+        async fn lookup(&self, _: LinkId, _: &HostName) -> Result<Answer, LookupError> {
             self.0.send_modify(|generation| *generation += 1);
-            Ok(route("a"))
+            Ok(route("a").into())
         }
-        async fn lookup_host(&self, _: &HostName) -> Result<Option<Arc<Route>>, LookupError> {
+        async fn lookup_host(&self, _: &HostName) -> Result<Answer, LookupError> {
             panic!("nobody asks")
         }
         fn generation(&self) -> watch::Receiver<u64> {
