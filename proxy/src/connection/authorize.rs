@@ -156,7 +156,33 @@ impl Authorizer {
         if let Mode::Forward(cluster) = &self.mode {
             return Ok(self.permit(link_id, host, cluster.clone(), None, None));
         }
-        let refusal = match self.look_up(link_id, host).await {
+        let found = self.look_up(link_id, host).await;
+        let standing = self.decide(link_id, host, found).await;
+        if let Some(refusal) = standing.as_ref().ok().and_then(|one| one.would_refuse()) {
+            self.metrics.would_refuse(refusal);
+        }
+        standing
+    }
+
+    /// The same for an operator who wants to know: what is held counts as asked for by nobody.
+    pub async fn explain(&self, link_id: LinkId, host: &HostName) -> Standing {
+        if matches!(self.mode, Mode::Forward(_)) {
+            return self.authorize(link_id, host).await;
+        }
+        let found = match self.cache.peek(link_id, host) {
+            Some(lookup) => route_of(lookup),
+            None => self.look_up(link_id, host).await,
+        };
+        self.decide(link_id, host, found).await
+    }
+
+    async fn decide(
+        &self,
+        link_id: LinkId,
+        host: &HostName,
+        found: Result<Arc<Route>, Refusal>,
+    ) -> Standing {
+        let refusal = match found {
             Ok(route) => {
                 let cluster = route.cluster().clone();
                 return Ok(self.permit(link_id, host, cluster, Some(route), None));
@@ -166,7 +192,6 @@ impl Authorizer {
         if self.mode == Mode::Audit {
             // Let through to the route of the host, if any account has it.
             if let Ok(Some(route)) = self.cache.get_host(host).await {
-                self.metrics.would_refuse(refusal);
                 let cluster = route.cluster().clone();
                 return Ok(self.permit(link_id, host, cluster, Some(route), Some(refusal)));
             }
@@ -220,9 +245,7 @@ impl Authorizer {
 
     async fn look_up(&self, link_id: LinkId, host: &HostName) -> Result<Arc<Route>, Refusal> {
         match self.cache.get(link_id, host).await {
-            Ok(Lookup::Found(route)) => Ok(route),
-            Ok(Lookup::NotApproved(_)) => Err(Refusal::LinkNotApproved),
-            Ok(Lookup::Unknown) => Err(Refusal::LinkUnknown),
+            Ok(lookup) => route_of(lookup),
             Err(error) => {
                 tracing::warn!(%link_id, %host, %error, "route lookup failed");
                 Err(Refusal::LookupFailed)
@@ -250,6 +273,14 @@ impl Authorizer {
             limits,
             would_refuse,
         })
+    }
+}
+
+fn route_of(lookup: Lookup) -> Result<Arc<Route>, Refusal> {
+    match lookup {
+        Lookup::Found(route) => Ok(route),
+        Lookup::NotApproved(_) => Err(Refusal::LinkNotApproved),
+        Lookup::Unknown => Err(Refusal::LinkUnknown),
     }
 }
 
