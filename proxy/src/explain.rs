@@ -162,7 +162,7 @@ async fn judge_host(
     let same_certificate = credentials.same_certificate(permit.host(), &other);
     Some(
         authorizer
-            .judge_other_host(permit.link_id(), &other, same_certificate)
+            .explain_other_host(permit.link_id(), &other, same_certificate)
             .await,
     )
 }

@@ -169,10 +169,7 @@ impl Authorizer {
         if matches!(self.mode, Mode::Forward(_)) {
             return self.authorize(link_id, host).await;
         }
-        let found = match self.cache.peek(link_id, host) {
-            Some(lookup) => route_of(lookup),
-            None => self.look_up(link_id, host).await,
-        };
+        let found = self.look(link_id, host).await;
         self.decide(link_id, host, found).await
     }
 
@@ -233,13 +230,26 @@ impl Authorizer {
         other: &HostName,
         same_certificate: bool,
     ) -> Refusal {
-        if same_certificate
-            && !matches!(self.mode, Mode::Forward(_))
-            && self.look_up(link_id, other).await.is_ok()
-        {
-            Refusal::Misdirected
-        } else {
-            Refusal::HostNotPermitted
+        let asked = same_certificate && !matches!(self.mode, Mode::Forward(_));
+        misdirected(asked && self.look_up(link_id, other).await.is_ok())
+    }
+
+    /// The same for an operator who wants to know.
+    pub async fn explain_other_host(
+        &self,
+        link_id: LinkId,
+        other: &HostName,
+        same_certificate: bool,
+    ) -> Refusal {
+        let asked = same_certificate && !matches!(self.mode, Mode::Forward(_));
+        misdirected(asked && self.look(link_id, other).await.is_ok())
+    }
+
+    /// What is held, which counts as asked for by nobody; if nothing is, it is asked for.
+    async fn look(&self, link_id: LinkId, host: &HostName) -> Result<Arc<Route>, Refusal> {
+        match self.cache.peek(link_id, host) {
+            Some(lookup) => route_of(lookup),
+            None => self.look_up(link_id, host).await,
         }
     }
 
@@ -276,6 +286,14 @@ impl Authorizer {
     }
 }
 
+fn misdirected(reachable: bool) -> Refusal {
+    if reachable {
+        Refusal::Misdirected
+    } else {
+        Refusal::HostNotPermitted
+    }
+}
+
 fn route_of(lookup: Lookup) -> Result<Arc<Route>, Refusal> {
     match lookup {
         Lookup::Found(route) => Ok(route),
@@ -286,13 +304,16 @@ fn route_of(lookup: Lookup) -> Result<Arc<Route>, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
     use async_trait::async_trait;
     use tokio::sync::watch;
 
     use super::*;
     use crate::access_log::AccessLog;
     use crate::config;
-    use crate::routing::{Answer, LookupError, RouteCacheOptions, RouteSource};
+    use crate::routing::{Account, Answer, LookupError, RouteCacheOptions, RouteSource};
 
     /// Account routing that is out of reach.
     #[derive(Default)]
@@ -352,6 +373,74 @@ mod tests {
             authorizer.reconsider(link_id, &host, &Ok(approved)).await,
             Reconsidered::Unanswered
         ));
+    }
+
+    /// Account routing that answers while it is told what.
+    struct Told {
+        answer: Mutex<Option<Lookup>>,
+        generation: watch::Sender<u64>,
+    }
+
+    #[async_trait]
+    impl RouteSource for Told {
+        async fn lookup(&self, _: LinkId, _: &HostName) -> Result<Answer, LookupError> {
+            let answer = self.answer.lock().unwrap().clone();
+            answer.map(Answer::from).ok_or(LookupError::BrokenOff)
+        }
+
+        async fn lookup_host(&self, _: &HostName) -> Result<Answer, LookupError> {
+            Err(LookupError::BrokenOff)
+        }
+
+        fn generation(&self) -> watch::Receiver<u64> {
+            self.generation.subscribe()
+        }
+    }
+
+    fn found(host: &HostName) -> Lookup {
+        let account = Account {
+            name: "a".into(),
+            kind: ServiceKind::Dicom,
+            cluster: ClusterName::new("dicom"),
+            hosts: Arc::new([host.clone()]),
+            customer_key: CustomerKey::Accessible,
+            limit: None,
+        };
+        Lookup::Found(Arc::new(Route::new(Arc::new(account), None)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_answer_after_everything_may_have_changed_is_asked_for_again_until_there_is_a_new_one()
+     {
+        let host = HostName::parse("a.example").unwrap();
+        let link_id = LinkId::new(7);
+        let source = Arc::new(Told {
+            answer: Mutex::new(Some(found(&host))),
+            generation: watch::Sender::new(1),
+        });
+        let asked: Arc<dyn RouteSource> = Arc::<Told>::clone(&source);
+        let cache = RouteCache::new(asked, RouteCacheOptions::default());
+        let metrics = Arc::new(Metrics::new(config::Mode::Enforce, AccessLog::off()).unwrap());
+        let authorizer = Authorizer::new(Mode::Enforce, cache, metrics);
+        let standing = authorizer.authorize(link_id, &host).await;
+        let again = async || authorizer.reconsider(link_id, &host, &standing).await;
+        assert!(matches!(again().await, Reconsidered::Same));
+
+        let mut watch = authorizer.watch(link_id).unwrap();
+        *source.answer.lock().unwrap() = None;
+        source.generation.send_modify(|number| *number += 1);
+        for _ in 0..5 {
+            assert!(matches!(again().await, Reconsidered::Unanswered));
+            tokio::time::advance(Duration::from_secs(2)).await;
+        }
+        // It answers again: asked in the background first, which wakes the connection.
+        *source.answer.lock().unwrap() = Some(Lookup::Unknown);
+        assert!(matches!(again().await, Reconsidered::Unanswered));
+        watch.changed().await;
+        let Reconsidered::Changed(now) = again().await else {
+            panic!("not revoked")
+        };
+        assert_eq!(now.unwrap_err(), Refusal::LinkUnknown);
     }
 
     #[tokio::test]

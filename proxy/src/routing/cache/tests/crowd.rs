@@ -147,7 +147,7 @@ struct Versions {
 }
 
 fn at(version: u32) -> (LinkState, Arc<Account>) {
-    let state = if version % 2 == 0 {
+    let state = if version.is_multiple_of(2) {
         LinkState::Approved
     } else {
         LinkState::Rejected
