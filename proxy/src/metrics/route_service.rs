@@ -1,17 +1,14 @@
-//! What is counted about the account-routing service: lookups, the change stream, snapshots.
-
-use std::time::Duration;
+//! What is counted about the account-routing service: second attempts, lies, the change stream, snapshots.
 
 use jiff::Timestamp;
-use prometheus::{Histogram, IntCounter, IntGauge};
+use prometheus::{IntCounter, IntGauge};
 
 use super::MetricsError;
 use super::families::{By, Maker};
-use super::labels::{DistrustReason, ServiceLookup, SnapshotRefusal};
+use super::labels::{DistrustReason, SnapshotRefusal};
 
 /// The metrics of the account-routing service. All 0 where routes come from elsewhere.
 pub struct RouteService {
-    lookups: By<ServiceLookup, Histogram>,
     second_attempts: IntCounter,
     distrusted: By<DistrustReason, IntCounter>,
     stream_up: IntGauge,
@@ -28,7 +25,6 @@ pub struct RouteService {
 impl RouteService {
     pub(super) fn new(maker: &Maker) -> Result<Self, MetricsError> {
         Ok(Self {
-            lookups: maker.histograms("postern_route_lookup_seconds")?,
             second_attempts: maker.counter("postern_route_second_attempts_total")?,
             distrusted: maker.counters_by("postern_route_answers_distrusted_total")?,
             stream_up: maker.gauge("postern_route_stream_up")?,
@@ -41,11 +37,6 @@ impl RouteService {
             snapshot_bytes: maker.gauge("postern_route_snapshot_bytes")?,
             snapshot_refusals: maker.counters_by("postern_route_snapshot_refusals_total")?,
         })
-    }
-
-    /// A lookup ended.
-    pub fn looked_up(&self, outcome: ServiceLookup, took: Duration) {
-        self.lookups.at(outcome).observe(took.as_secs_f64());
     }
 
     /// A second attempt of a lookup begins.

@@ -160,9 +160,11 @@ impl Service for Following {
     }
 }
 
-/// Health checks of the ingress, and the gauge that says whether we are ready.
+/// Health checks of the ingress, the news that all routes may have changed, and the gauge that says whether we are
+/// ready.
 pub struct Background {
     health: Arc<upstream::Health>,
+    routes: RouteCache,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
     access_log: AccessLog,
@@ -173,6 +175,7 @@ impl Background {
     pub fn new(parts: &Parts) -> Self {
         Self {
             health: Arc::clone(&parts.upstream_health),
+            routes: parts.authorizer.cache().clone(),
             readiness: Arc::clone(&parts.readiness),
             metrics: Arc::clone(&parts.metrics),
             access_log: parts.access_log.clone(),
@@ -211,6 +214,7 @@ impl Service for Background {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
         tokio::join!(
             self.health.run(HEALTH_INTERVAL),
+            self.routes.run(),
             self.tell_readiness(),
             self.answer_hangups()
         );

@@ -98,7 +98,8 @@ impl Parts {
         let clusters = Arc::new(clusters(config)?);
         let credentials = Arc::new(Credentials::new(credentials(config), Arc::clone(&metrics))?);
         let routes = routes(config, &credentials, &metrics)?;
-        let cache = RouteCache::new(routes.source(), route_cache(config));
+        let options = route_cache(config);
+        let cache = RouteCache::observed(routes.source(), options, Arc::clone(&metrics));
         let authorizer = Arc::new(Authorizer::new(mode(config), cache, Arc::clone(&metrics)));
         let seats = Seats::new(config.data.connections_max);
         let load = Load::new(config.http.requests_max);

@@ -29,7 +29,7 @@ use async_trait::async_trait;
 use http_body_util::{BodyExt as _, Limited};
 use postern_api::{HostName, LinkId};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use answer::Answers;
 pub use answer::Distrusted;
@@ -39,7 +39,7 @@ pub use contact::Contact;
 pub use snapshot::SnapshotError;
 
 use crate::credentials::Credentials;
-use crate::metrics::{Metrics, ServiceLookup};
+use crate::metrics::Metrics;
 use crate::routing::{Answer, ClusterName, Lookup, LookupError, RouteCache, RouteSource};
 
 /// How the service is asked and followed.
@@ -146,17 +146,8 @@ impl RemoteRoutes {
     }
 
     async fn ask(&self, link: Option<LinkId>, host: &HostName) -> Result<Answer, LookupError> {
-        let timed = Timed::start(&self.metrics);
         let _room = self.room(link, host).await?;
         let asked = self.attempt_twice(link, host).await;
-        timed.end(match &asked {
-            Err(_) => ServiceLookup::Error,
-            Ok(answer) => match answer.lookup {
-                Lookup::Found(_) => ServiceLookup::Found,
-                Lookup::NotApproved(_) => ServiceLookup::NotApproved,
-                Lookup::Unknown => ServiceLookup::Unknown,
-            },
-        });
         let answer = asked.map_err(LookupError::source_failed)?;
         self.contact.heard();
         if matches!(answer.lookup, Lookup::Found(_)) {
@@ -175,9 +166,9 @@ impl RemoteRoutes {
             return Ok(room);
         }
         let held = |cache: &RouteCache| cache.describe(link?, host);
-        let rooms = match self.cache.get().and_then(held) {
-            Some(_) => known,
-            None => any,
+        let rooms = match self.cache.get().and_then(held).map(|held| held.answer) {
+            Some(Lookup::Found(_)) => known,
+            _ => any,
         };
         rooms.acquire().await.map_err(LookupError::source_failed)
     }
@@ -271,34 +262,6 @@ impl RouteSource for RemoteRoutes {
 
     fn generation(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
-    }
-}
-
-/// Measures a lookup. One that is given up, since it took too long, is late.
-struct Timed<'a> {
-    metrics: &'a Metrics,
-    began: Instant,
-    outcome: ServiceLookup,
-}
-
-impl<'a> Timed<'a> {
-    fn start(metrics: &'a Metrics) -> Self {
-        Self {
-            metrics,
-            began: Instant::now(),
-            outcome: ServiceLookup::Late,
-        }
-    }
-
-    fn end(mut self, outcome: ServiceLookup) {
-        self.outcome = outcome;
-    }
-}
-
-impl Drop for Timed<'_> {
-    fn drop(&mut self) {
-        let service = self.metrics.route_service();
-        service.looked_up(self.outcome, self.began.elapsed());
     }
 }
 
