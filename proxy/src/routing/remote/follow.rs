@@ -155,7 +155,10 @@ impl Follower {
         loop {
             let began = Instant::now();
             match self.attempt().await {
-                Ok(()) => tracing::info!("the change stream goes on with renewed credentials"),
+                Ok(()) => {
+                    self.routes.client.retire();
+                    tracing::info!("the change stream goes on with renewed credentials");
+                }
                 Err(error) => self.failed(&error),
             }
             // What has lasted is no part of the trouble before it.
@@ -229,7 +232,8 @@ impl Follower {
         self.reached(sequence);
         let service = self.routes.metrics.route_service();
         match next {
-            Next::Change(change, ours) => {
+            Next::Change(both) => {
+                let (change, ours) = *both;
                 self.cache.apply(&ours);
                 self.routes.news.fetch_add(1, Ordering::Relaxed);
                 service.changed(change.at);
