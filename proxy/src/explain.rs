@@ -204,7 +204,7 @@ impl ServiceContact {
         Self {
             last_contact_seconds: contact.age().map(|age| age.as_secs()),
             out_of_reach: contact.is_out_of_reach(),
-            sequence: service.sequence(),
+            sequence: service.sequence().unwrap_or(0),
         }
     }
 }

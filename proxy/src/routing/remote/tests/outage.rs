@@ -68,7 +68,7 @@ async fn a_start_with_a_young_snapshot_serves_before_the_service_answers() {
     let began = tokio::time::Instant::now();
     assert!(scene.knows(LINK).await);
     assert_eq!(began.elapsed(), Duration::ZERO);
-    assert_eq!(scene.routes.sequence(), 2);
+    assert_eq!(scene.routes.sequence(), Some(2));
 
     scene.service.lives();
     let stream = scene.stream().await;
@@ -142,4 +142,36 @@ async fn the_snapshot_is_written_when_something_changed_and_before_it_is_too_old
     assert!(!written(), "nothing has changed");
     sleep(HOUR / 4).await;
     assert!(written(), "a quarter of its life is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_revoked_does_not_come_back_from_the_disk_even_if_nothing_is_left() {
+    let mut before = Scene::new();
+    let stream = before.followed().await;
+    before.routes.save(&before.cache);
+    stream.change(&change(2, LinkState::Rejected));
+    settle().await;
+    before.routes.save(&before.cache);
+
+    let mut scene = Scene::by(Arc::clone(&before.folder), None, |_| {});
+    scene.service.dies();
+    scene.follow();
+    settle().await;
+    assert!(scene.readiness.is_ready());
+    assert_eq!(scene.routes.sequence(), Some(2));
+    assert!(!scene.knows(LINK).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_while_changes_are_missing() {
+    let mut scene = Scene::new();
+    let stream = scene.followed().await;
+    scene.service.dies();
+    stream.closed().await;
+    scene.routes.save(&scene.cache);
+    let path = scene.folder.path().join("routes.snapshot");
+    assert!(std::fs::remove_file(&path).is_ok());
+    scene.routes.applied.store(0, Ordering::Relaxed);
+    scene.routes.save(&scene.cache);
+    assert!(!path.exists());
 }

@@ -73,7 +73,10 @@ async fn a_renewed_certificate_takes_over_while_the_stream_is_open_and_nothing_i
     assert!(scene.credentials.refresh(now).is_empty());
     // The old stream goes on until it has nothing more to say.
     stream.change(&change(2, postern_api::LinkState::Rejected));
-    until("the old one is heard", || scene.routes.sequence() == 2).await;
+    until("the old one is heard", || {
+        scene.routes.sequence() == Some(2)
+    })
+    .await;
     stream.head(2);
     timeout(10 * SECOND, stream.closed()).await.unwrap();
     let stream = scene.stream().await;
