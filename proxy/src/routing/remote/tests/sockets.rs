@@ -1,5 +1,6 @@
 //! Over TCP: what depends on sockets and on the clock of the machine.
 
+use postern_certs::dev_ca::DevCa;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -101,4 +102,19 @@ async fn a_server_of_another_name_is_not_asked() {
     let text = postern_chassis::whole(&error);
     assert!(text.contains("not valid for name"), "{text}");
     assert_eq!(scene.service.lookups(), 0);
+}
+
+#[tokio::test]
+async fn that_our_certificate_is_refused_is_told() {
+    let mut scene = listening().await;
+    let other = DevCa::new("Another CA").unwrap();
+    let stranger = other.client("postern.example").unwrap();
+    let folder = scene.folder.path().join("client");
+    stranger.write_to(&folder).unwrap();
+    let now = postern_certs::UnixTime::now();
+    assert!(scene.credentials.refresh(now).is_empty());
+    let error = scene.routes.lookup(LINK, &host()).await.unwrap_err();
+    let text = postern_chassis::whole(&error);
+    assert!(text.contains("received fatal alert"), "{text}");
+    assert!(scene.streams.try_recv().is_err());
 }
