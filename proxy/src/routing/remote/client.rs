@@ -370,8 +370,8 @@ impl Way {
 }
 
 impl Connection {
-    /// Why a request broke off. The connection may know better: that our certificate was refused comes after the TLS
-    /// handshake (RFC 8446 section 4.4.2).
+    /// Why a request broke off. The connection may know better: that our certificate is refused shows after the TLS
+    /// handshake (RFC 8446 section 4.4.2), and only if the alert is read before the peer's end of the connection.
     async fn reason(mut self, error: hyper::Error) -> Arc<hyper::Error> {
         if self.requests.is_closed() {
             // An error is told, too: that nobody is left who could say more.

@@ -105,8 +105,8 @@ async fn a_server_of_another_name_is_not_asked() {
 }
 
 #[tokio::test]
-async fn that_our_certificate_is_refused_is_told() {
-    let mut scene = listening().await;
+async fn a_service_that_refuses_our_certificate_gives_no_answer() {
+    let scene = listening().await;
     let other = DevCa::new("Another CA").unwrap();
     let stranger = other.client("postern.example").unwrap();
     let folder = scene.folder.path().join("client");
@@ -115,6 +115,7 @@ async fn that_our_certificate_is_refused_is_told() {
     assert!(scene.credentials.refresh(now).is_empty());
     let error = scene.routes.lookup(LINK, &host()).await.unwrap_err();
     let text = postern_chassis::whole(&error);
-    assert!(text.contains("received fatal alert"), "{text}");
-    assert!(scene.streams.try_recv().is_err());
+    // And then its alert, or that the connection broke, whichever is noticed first.
+    assert!(text.contains("localhost:"), "{text}");
+    assert_eq!(scene.service.lookups(), 0);
 }
