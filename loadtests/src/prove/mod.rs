@@ -8,8 +8,11 @@
 mod ca_rotation;
 mod decisions;
 mod fleet;
+mod latency;
 mod nonces;
+mod revocation;
 mod rotation;
+mod routed;
 mod sidecar_herd;
 mod sign;
 pub mod traffic;
@@ -32,6 +35,7 @@ pub const SCENARIOS: &[Scenario] = &[
     rotation::SCENARIO,
     ca_rotation::SCENARIO,
     sidecar_herd::SCENARIO,
+    revocation::SCENARIO,
 ];
 
 // Limit: of what a scenario found broken, so many findings are printed; the rest is counted.
