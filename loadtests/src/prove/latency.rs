@@ -31,6 +31,11 @@ impl Latency {
     pub(super) const fn longest(self) -> Duration {
         self.longest
     }
+
+    /// The longest, for a figure.
+    pub(super) fn longest_milliseconds(self) -> u64 {
+        u64::try_from(self.longest.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 impl fmt::Display for Latency {

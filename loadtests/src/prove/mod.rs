@@ -13,6 +13,9 @@ mod nonces;
 mod revocation;
 mod rotation;
 mod routed;
+mod routing_crash;
+mod routing_fan_out;
+mod routing_outage;
 mod sidecar_herd;
 mod sign;
 pub mod traffic;
@@ -36,6 +39,9 @@ pub const SCENARIOS: &[Scenario] = &[
     ca_rotation::SCENARIO,
     sidecar_herd::SCENARIO,
     revocation::SCENARIO,
+    routing_outage::SCENARIO,
+    routing_crash::SCENARIO,
+    routing_fan_out::SCENARIO,
 ];
 
 // Limit: of what a scenario found broken, so many findings are printed; the rest is counted.

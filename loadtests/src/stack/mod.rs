@@ -8,7 +8,7 @@
 //! * [`echo`], [`orthanc`]: the back end: ours for tests, or a real DICOM server.
 //! * [`nginx`], [`envoy`]: the AKS ingress that demands our client certificate; [`ingress`]: either of them.
 //! * [`scripted`]: an ingress that a test plays itself; [`wire`]: HTTP/1.1 byte by byte.
-//! * [`routing`]: the account-routing service; [`operator`]: who keeps its books.
+//! * [`routing`]: the account-routing service; [`operator`]: who keeps its books; [`events`]: its change stream.
 //! * [`postern`]: Postern; [`metrics`]: what a scraper reads there.
 //! * [`vault`]: the Key Vault stand-in with the stack's credentials; [`sidecar`]: what publishes them.
 //! * [`client`]: the test client; [`web_socket`]: what it can become; [`local`]: all of it in one value.
@@ -23,6 +23,7 @@ pub mod client;
 pub mod credentials;
 pub mod echo;
 pub mod envoy;
+pub mod events;
 pub mod ingress;
 pub mod json_lines;
 pub mod local;

@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use bytes::Bytes;
+use http::Method;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{Method, Response};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::accounts::{ACCOUNTS, Account};
 use super::client::{Answer, ClientError, Connection, Protocol, Tls, empty, full, open};
+use super::events::Events;
 use super::routing::ROUTING_NAME;
 use super::{Deadline, child::READY_TIMEOUT};
 use crate::proxy_v2::Header;
@@ -172,6 +172,18 @@ impl Operator {
         Ok(self.done(Method::GET, path, None).await?.body)
     }
 
+    /// All resources of a list, over all its pages.
+    pub async fn list(&self, path: &str) -> Result<Vec<Value>, OperatorError> {
+        let mut all = Vec::new();
+        let mut next = Some(path.to_owned());
+        while let Some(path) = next.take() {
+            let page = self.get(&path).await?;
+            all.extend(page["value"].as_array().into_iter().flatten().cloned());
+            next = page["nextLink"].as_str().map(str::to_owned);
+        }
+        Ok(all)
+    }
+
     /// PUT.
     pub async fn put(&self, path: &str, body: &Value) -> Result<Value, OperatorError> {
         Ok(self.done(Method::PUT, path, Some(body)).await?.json())
@@ -237,16 +249,19 @@ impl Operator {
         Ok(())
     }
 
-    /// The change stream after this sequence, over a connection of its own, which has to be kept.
-    pub async fn subscribe(
-        &self,
-        after: u64,
-    ) -> Result<(Connection, Response<Incoming>), ClientError> {
+    /// The change stream after this sequence, over a connection of its own.
+    pub async fn subscribe(&self, after: u64) -> Result<Events, ClientError> {
         let mut connection = self.connect().await?;
         let request = connection.request(Method::GET, &format!("/v1/changes?after={after}"))?;
         let request = request.header(ACCEPT, "text/event-stream");
         let answer = connection.send(request.body(empty())?).await?;
-        Ok((connection, answer))
+        Ok(Events::new(connection, answer))
+    }
+
+    /// The newest change.
+    pub async fn head(&self) -> Result<u64, OperatorError> {
+        let page = self.get("/v1/changes?after=0").await?;
+        Ok(page["head"]["sequence"].as_u64().unwrap_or_default())
     }
 
     /// Waits until the service answers again.

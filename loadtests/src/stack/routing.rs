@@ -94,6 +94,16 @@ impl Routing {
         self.child.stop();
     }
 
+    /// Sends a signal, such as SIGSTOP to halt it.
+    pub fn signal(&self, signal: Signal) -> Result<(), StackError> {
+        self.child
+            .signal(signal)
+            .map_err(|source| StackError::Signal {
+                name: self.child.name().to_owned(),
+                source,
+            })
+    }
+
     /// Starts it again where and with what it was, and waits until it is ready. Returns how long that took.
     pub async fn restart(&mut self) -> Result<Duration, StackError> {
         self.child.stop();

@@ -89,17 +89,16 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
         "the ingress saw nothing of what was refused",
         unseen(&stage, &all.refused_paths),
     );
-    let revoked = all.refused.iter().map(|latency| latency.longest()).max();
+    let mut refused = Latency::default();
+    for latency in all.refused {
+        refused.merge(latency);
+    }
     proof.figure("revocations", all.revocations);
-    proof.figure("granted_ms_max", milliseconds(all.granted.longest()));
-    proof.figure("refused_ms_max", milliseconds(revoked.unwrap_or_default()));
-    proof.figure("gone_ms_max", milliseconds(all.gone.longest()));
+    proof.figure("granted_ms_max", all.granted.longest_milliseconds());
+    proof.figure("refused_ms_max", refused.longest_milliseconds());
+    proof.figure("gone_ms_max", all.gone.longest_milliseconds());
     tally.tell(&mut proof);
     Ok(proof)
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn within(latency: Latency, bound: Duration) -> Result<String, Broken> {
