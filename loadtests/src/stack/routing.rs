@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -32,6 +32,8 @@ pub struct RoutingOptions {
     pub heartbeat: String,
     /// `POSTERN_ROUTING_…` variables.
     pub environment: Vec<(String, String)>,
+    /// Where it listens; at a free address of the loopback interface if `None`.
+    pub listen: Option<SocketAddr>,
 }
 
 impl Default for RoutingOptions {
@@ -39,6 +41,7 @@ impl Default for RoutingOptions {
         Self {
             heartbeat: "500ms".to_owned(),
             environment: Vec::new(),
+            listen: None,
         }
     }
 }
@@ -72,9 +75,14 @@ impl Routing {
         }
         make_folder(&certs.join("trust"))?;
         write_file(&certs.join("trust/ca.crt"), internal.ca_pem())?;
-        let (address, admin) = (free_address()?, free_address()?);
+        let address = match options.listen {
+            Some(address) => address,
+            None => free_address()?,
+        };
+        let admin = free_address()?;
         let text = configuration(folder, address, admin, options);
         write_file(&folder.join("postern-routing.toml"), text)?;
+        write_file(&folder.join("postern-routes.toml"), books(folder, address))?;
         let child = spawn(folder, &options.environment)?;
         let mut routing = Self {
             child,
@@ -184,25 +192,42 @@ impl Routing {
         Operator::new(self.address, &self.ca(), &self.operator_identity())
     }
 
-    /// `postern-control routes` with these arguments, against the service, as the operator.
-    pub fn routes(&self, arguments: &[&str]) -> Result<Command, StackError> {
-        let mut command = Command::new(binary("postern-control")?);
-        command.arg("routes").args(arguments);
-        command.args(["--url", &format!("https://{}", self.address)]);
-        command
-            .args(["--name", ROUTING_NAME, "--ca"])
-            .arg(self.ca());
-        command.arg("--identity").arg(self.operator_identity());
-        Ok(command)
+    /// The configuration of `postern-control routes` for the operator.
+    pub fn routes_config(&self) -> PathBuf {
+        self.folder.join("postern-routes.toml")
     }
 
-    /// `postern-control routes` with these arguments, on the file of a service that does not run.
-    pub fn routes_in_file(&self, arguments: &[&str]) -> Result<Command, StackError> {
-        let mut command = Command::new(binary("postern-control")?);
-        command.arg("routes").args(arguments);
-        command.arg("--file").arg(self.database());
-        Ok(command)
+    /// What to type to keep the books by hand, as the operator; arguments follow.
+    pub fn routes_command(&self) -> String {
+        let program = binary("postern-control").unwrap_or_else(|_| "postern-control".into());
+        let (program, config) = (program.display(), self.routes_config());
+        format!("{program} routes --config {}", config.display())
     }
+
+    /// Runs `postern-control routes` with these arguments against the service, as the operator.
+    pub fn routes(&self, arguments: &[&str]) -> Result<Output, StackError> {
+        run(&self.routes_config(), arguments)
+    }
+
+    /// Runs it on the file of a service that does not run.
+    pub fn routes_in_file(&self, arguments: &[&str]) -> Result<Output, StackError> {
+        let config = self.folder.join("postern-routes-in-file.toml");
+        let text = format!("file = \"{}\"\n", self.database().display());
+        write_file(&config, text)?;
+        run(&config, arguments)
+    }
+}
+
+fn run(config: &Path, arguments: &[&str]) -> Result<Output, StackError> {
+    let program = binary("postern-control")?;
+    let mut command = Command::new(&program);
+    command.arg("routes").arg("--config").arg(config);
+    command.args(arguments);
+    command.output().map_err(|source| StackError::Spawn {
+        name: "postern-control routes".to_owned(),
+        program: program.display().to_string(),
+        source,
+    })
 }
 
 fn spawn(folder: &Path, environment: &[(String, String)]) -> Result<Child, StackError> {
@@ -221,6 +246,18 @@ async fn is_ready(admin: SocketAddr) -> bool {
     answer
         .await
         .is_ok_and(|answer| answer.status == StatusCode::OK)
+}
+
+fn books(folder: &Path, address: SocketAddr) -> String {
+    let certs = folder.join("certs");
+    let certs = certs.display();
+    format!(
+        r#"service = "https://{address}"
+name = "{ROUTING_NAME}"
+identity = "{certs}/operator"
+trust = "{certs}/trust"
+"#
+    )
 }
 
 fn configuration(

@@ -10,11 +10,11 @@ use super::FIRST_UNKNOWN;
 use crate::check::{Broken, expect};
 use crate::prove::Proof;
 use crate::prove::routed::Routed;
+use crate::stack::Deadline;
 use crate::stack::accounts::{HOST_A, HOST_B, LINK_A, LINK_B};
 use crate::stack::client::{Connection, Protocol};
 use crate::stack::operator::connection_name;
 use crate::stack::postern::Postern;
-use crate::stack::{Deadline, StackError};
 
 // Limit: from a moment that is known to what shows of it, on busy cores.
 const SLACK: Duration = Duration::from_secs(5);
@@ -184,13 +184,8 @@ async fn served(stage: &Routed) -> Result<(), Broken> {
 
 /// What an operator does while the service is down.
 fn reject_in_file(stage: &Routed) -> Result<(), Broken> {
-    let arguments = ["reject", "stack/hospital-b", &connection_name(LINK_B)];
-    let mut command = stage.routing.routes_in_file(&arguments)?;
-    let output = command.output().map_err(|source| StackError::Spawn {
-        name: "postern-control routes".to_owned(),
-        program: "postern-control".to_owned(),
-        source,
-    })?;
+    let connection = format!("stack/hospital-b/{}", connection_name(LINK_B));
+    let output = stage.routing.routes_in_file(&["reject", &connection])?;
     expect(output.status.success(), || format!("{output:?}"))
 }
 
