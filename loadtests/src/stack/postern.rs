@@ -39,6 +39,8 @@ pub struct PosternOptions {
     pub routes: Routes,
     /// Lines above the first section of the configuration, such as `mode = "audit"`.
     pub top_level: String,
+    /// Sections below the last one, such as another cluster.
+    pub more: String,
     /// Environment of the process: `POSTERN_SECTION__KEY` and value, over what the file says.
     pub environment: Vec<(String, String)>,
     /// The data listener's address; a free one on the loopback interface if `None`.
@@ -65,6 +67,7 @@ impl PosternOptions {
             ingress_protocol: "auto",
             routes: Routes::File(accounts::routes()),
             top_level: String::new(),
+            more: String::new(),
             environment: Vec::new(),
             listen: None,
         }
@@ -352,6 +355,7 @@ fn configuration(
         ingress,
         ingress_protocol,
         top_level,
+        more,
         ..
     } = options;
     let endpoints: Vec<String> = ingress
@@ -396,6 +400,7 @@ protocol = "{ingress_protocol}"
 
 [access_log]
 output = "access.jsonl"
-"#
+
+{more}"#
     )
 }

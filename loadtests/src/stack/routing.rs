@@ -68,7 +68,7 @@ impl Routing {
         let certs = folder.join("certs");
         let internal = &credentials.internal;
         internal
-            .server(&[ROUTING_NAME])?
+            .server(&[ROUTING_NAME, "localhost"])?
             .write_to(&certs.join("server"))?;
         for (name, place) in [(OPERATOR_NAME, "operator"), (ASKING_NAME, "asking")] {
             internal.client(name)?.write_to(&certs.join(place))?;

@@ -19,6 +19,7 @@ mod probes;
 mod readiness;
 mod revocation;
 mod routes;
+mod routing;
 mod scene;
 mod superseded;
 mod tickets;
