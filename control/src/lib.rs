@@ -9,12 +9,16 @@
 //! * [`sidecar`]: certificates from Key Vault to the disk; [`vault`]: Key Vault in our own words, and the only place
 //!   that knows the Azure SDK; [`issue`]: what Key Vault does not renew by itself.
 //! * [`routing`]: the account-routing service and its book-keeping.
+//! * [`start`]: what every command begins with.
 //!
 //! It meets the data plane on disk (`postern-certs`) and over HTTP (`postern-api`), never in code.
 
 pub mod issue;
+mod listen;
+mod metrics;
 pub mod routing;
 pub mod sidecar;
+pub mod start;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod vault;

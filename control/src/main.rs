@@ -4,10 +4,10 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use postern_chassis::{log, whole};
-use postern_control::sidecar::{Config, Sidecar, SidecarError, metrics};
-use tokio::signal::unix::{SignalKind, signal};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use postern_chassis::whole;
+use postern_control::sidecar::{self, Sidecar, SidecarError};
+use postern_control::start::{self, Failure, Threads};
 use tokio::sync::watch;
 
 /// The control plane of a private-link service.
@@ -27,9 +27,9 @@ enum Command {
     #[command(after_help = EXIT_CODES)]
     Check(File),
     /// Print every option with its default and what it does, as TOML.
-    Defaults,
+    Defaults(Of),
     /// Print every metric with its type, labels and meaning, as Markdown.
-    Metrics,
+    Metrics(Of),
     /// Print the version.
     Version,
 }
@@ -50,48 +50,33 @@ struct File {
     config: PathBuf,
 }
 
+#[derive(Args)]
+struct Of {
+    /// Which of the programs.
+    #[arg(value_enum, default_value_t = Program::Sidecar)]
+    program: Program,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Program {
+    /// The certificate sidecar.
+    Sidecar,
+}
+
 const DEFAULT_PATH: &str = "/etc/postern/postern-control.toml";
 const EXIT_CODES: &str =
     "Exit codes: 0 fine; 1 failed while running; 2 the arguments or the configuration are wrong.";
-
-/// Libraries that say at `info` what we would say at `debug`.
-const NOISY: [&str; 9] = [
-    "azure_core",
-    "azure_identity",
-    "h2",
-    "hyper",
-    "hyper_util",
-    "reqwest",
-    "rustls",
-    "tokio",
-    "typespec_client_core",
-];
-
-/// Why the process ends with a failure.
-enum Failure {
-    /// Exit code 1.
-    Running(String),
-    /// Exit code 2.
-    Configuration(String),
-}
-
-impl From<SidecarError> for Failure {
-    fn from(error: SidecarError) -> Self {
-        let text = whole(&error);
-        if error.is_configuration() {
-            Self::Configuration(text)
-        } else {
-            Self::Running(text)
-        }
-    }
-}
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Sidecar(run) => sidecar(&run),
         Command::Check(file) => check(&file),
-        Command::Defaults => print(&Config::print_defaults()),
-        Command::Metrics => print(&metrics::print_documentation()),
+        Command::Defaults(of) => print(&match of.program {
+            Program::Sidecar => sidecar::Config::print_defaults(),
+        }),
+        Command::Metrics(of) => print(&match of.program {
+            Program::Sidecar => sidecar::metrics::print_documentation(),
+        }),
         Command::Version => print(concat!(
             env!("CARGO_PKG_NAME"),
             " ",
@@ -110,14 +95,11 @@ fn main() -> ExitCode {
 }
 
 fn sidecar(run: &Run) -> Result<(), Failure> {
-    let config = load(&run.file)?;
-    let failed = |error: &dyn std::error::Error| Failure::Running(whole(error));
-    let level = config.log.level;
-    let (subscriber, _) = log::subscriber(level, &NOISY, io::stderr);
-    log::install(subscriber, level).map_err(|error| failed(&error))?;
-    runtime()?.block_on(async {
-        let sidecar = Sidecar::new(&config)?;
-        let stop = stopped().map_err(|error| failed(&error))?;
+    let config: sidecar::Config = start::load(&run.file.config)?;
+    start::log(config.log.level)?;
+    start::runtime(Threads::One)?.block_on(async {
+        let sidecar = Sidecar::new(&config).map_err(sidecar_failure)?;
+        let stop = start::stopped()?;
         if run.once {
             let not_done = until(stop, sidecar.once()).await;
             let not_done = not_done.ok_or_else(|| Failure::Running("stopped".to_owned()))?;
@@ -127,39 +109,24 @@ fn sidecar(run: &Run) -> Result<(), Failure> {
             let names = not_done.join(", ");
             return Err(Failure::Running(format!("not all is published: {names}")));
         }
-        Ok(sidecar.run(stop).await?)
+        sidecar.run(stop).await.map_err(sidecar_failure)
     })
 }
 
 fn check(file: &File) -> Result<(), Failure> {
-    let config = load(file)?;
-    runtime()?.block_on(Sidecar::check(&config))?;
+    let config = start::load(&file.config)?;
+    let checked = start::runtime(Threads::One)?.block_on(Sidecar::check(&config));
+    checked.map_err(sidecar_failure)?;
     print(&format!("{}: ok\n", file.config.display()))
 }
 
-/// One thread: there is little to do, and a sidecar should be small.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    runtime.map_err(|error| Failure::Running(whole(&error)))
-}
-
-/// Turns true at the first SIGTERM or SIGINT.
-fn stopped() -> io::Result<watch::Receiver<bool>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let (stop, stopped) = watch::channel(false);
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stop.send_replace(true);
-        // Kept, since a sender that is gone stops as well.
-        stop.closed().await;
-    });
-    Ok(stopped)
+fn sidecar_failure(error: SidecarError) -> Failure {
+    let text = whole(&error);
+    if error.is_configuration() {
+        Failure::Configuration(text)
+    } else {
+        Failure::Running(text)
+    }
 }
 
 /// What `work` comes to, unless it is stopped before.
@@ -168,17 +135,6 @@ async fn until<T>(mut stop: watch::Receiver<bool>, work: impl Future<Output = T>
         done = work => Some(done),
         _ = stop.wait_for(|stop| *stop) => None,
     }
-}
-
-fn load(file: &File) -> Result<Config, Failure> {
-    // What is not UTF-8 is kept, so that it is an error where it is one of ours.
-    let env = std::env::vars_os().map(|(name, value)| {
-        (
-            name.to_string_lossy().into_owned(),
-            value.to_string_lossy().into_owned(),
-        )
-    });
-    Config::load(&file.config, env).map_err(|error| Failure::Configuration(whole(&error)))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What kind of service an account is. Decides which cluster it lives on by default, and how errors look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceKind {
     /// A DICOM service (`DICOMweb`).
@@ -16,6 +17,7 @@ pub enum ServiceKind {
 
 /// Whether the service can use the key with which the customer encrypts the account's data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CustomerKey {
     /// The key can be used, or the account has none of its own.
@@ -28,6 +30,7 @@ pub enum CustomerKey {
 /// State of a private endpoint connection, in the words of Azure Resource Manager
 /// (`privateLinkServiceConnectionState.status`). Only [`LinkState::Approved`] may pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum LinkState {
     /// The owner of the account has not decided yet.
     Pending,

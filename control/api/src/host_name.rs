@@ -13,6 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 ///
 /// Cloning copies a pointer.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, max_length = 253, example = "images.clinic.example"))]
 pub struct HostName(Arc<str>);
 
 /// Why a text is not a [`HostName`].

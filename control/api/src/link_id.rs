@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// On the wire it is a little-endian `u32` in the PROXY v2 TLV 0xEE. Azure Resource Manager prints the same
 /// number as a decimal string (`privateEndpointConnections[].properties.linkIdentifier`); so does `Display`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^[0-9]{1,10}$", example = "553665985"))]
 pub struct LinkId(u32);
 
 impl LinkId {

@@ -18,6 +18,7 @@ use crate::{CustomerKey, HostName, LinkId, LinkState, ServiceKind};
 
 /// An account as the data plane needs it: what its approved links reach.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AccountRoute {
     /// `workspace/account`. For logs and limits, never for an answer to a client.
@@ -33,11 +34,13 @@ pub struct AccountRoute {
     pub customer_key: CustomerKey,
     /// Requests per second of all the account's links together, on one instance of the data plane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<u32>, minimum = 1))]
     pub requests_per_second: Option<NonZeroU32>,
 }
 
 /// One private endpoint connection of an account, as the data plane needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Link {
     /// Its link id.
@@ -46,11 +49,13 @@ pub struct Link {
     pub state: LinkState,
     /// Requests per second of this link, on one instance of the data plane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<u32>, minimum = 1))]
     pub requests_per_second: Option<NonZeroU32>,
 }
 
 /// An account with its links, or with some of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AccountLinks {
     /// The account.
     pub account: AccountRoute,
@@ -60,6 +65,7 @@ pub struct AccountLinks {
 
 /// A definite answer about one link id and one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "answer", rename_all = "camelCase")]
 pub enum Answer {
     /// The link is approved for the host.
@@ -81,6 +87,7 @@ pub enum Answer {
 
 /// The body of a lookup's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LookupAnswer {
     /// The newest change that the answer knows of.
@@ -96,6 +103,7 @@ pub struct LookupAnswer {
 ///
 /// It holds all that the data plane needs to bring what it remembers up to date without asking.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
     /// 1 for the first, then one more each. Also the `id` of the server-sent event.
@@ -119,6 +127,7 @@ pub struct Change {
 /// Where the change log stands. Sent when a stream begins and then every few seconds, so that who hears nothing
 /// knows that the stream is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Head {
     /// The newest change.
@@ -129,6 +138,7 @@ pub struct Head {
 
 /// Some changes, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChangePage {
     /// Where the log stands.
@@ -139,6 +149,7 @@ pub struct ChangePage {
 
 /// The first line of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SnapshotHead {
     /// The version of the format: [`SNAPSHOT_FORMAT`].

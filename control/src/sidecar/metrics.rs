@@ -3,37 +3,14 @@
 //! Promises that a metric which is not in the table does not exist. `postern-control metrics` prints it, and
 //! deploy/METRICS-control.md is that print. Label values are closed sets, or names of the configuration.
 
-mod process;
+use std::fmt;
 
-use std::fmt::{self, Write as _};
-
-use prometheus::core::Collector;
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{IntCounterVec, IntGaugeVec};
 
 use super::outcome::{Outcome, Published, RoundError};
 use crate::issue::{IssueError, Outcome as Issued};
+use crate::metrics::{Maker, MetricsError, Registered, page, table, words};
 use crate::vault::VaultError;
-
-/// One metric.
-struct Metric {
-    name: &'static str,
-    kind: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-}
-
-macro_rules! table {
-    ($($kind:ident $name:ident $([$($label:ident),+])? $help:literal)+) => {
-        const TABLE: &[Metric] = &[$(
-            Metric {
-                name: stringify!($name),
-                kind: stringify!($kind),
-                labels: &[$($(stringify!($label)),+)?],
-                help: $help,
-            }
-        ),+];
-    };
-}
 
 table! {
     gauge   postern_control_build_info[version]                       "Always 1; the label says which version runs."
@@ -90,20 +67,8 @@ impl Delivery {
     }
 }
 
-/// The metrics could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum MetricsError {
-    /// The library refuses one.
-    #[error("the metrics cannot be set up")]
-    Prometheus(#[from] prometheus::Error),
-    /// It is not in the table.
-    #[error("the metric {0} is not in the table")]
-    NotInTable(&'static str),
-}
-
 /// The values.
 pub struct Metrics {
-    registry: Registry,
     ready: IntGaugeVec,
     not_after: IntGaugeVec,
     generation: IntGaugeVec,
@@ -114,7 +79,7 @@ pub struct Metrics {
     issues: IntCounterVec,
     vault_requests: IntCounterVec,
     notifications: IntCounterVec,
-    process: process::Process,
+    registered: Registered,
 }
 
 impl Metrics {
@@ -123,7 +88,7 @@ impl Metrics {
         certificates: impl IntoIterator<Item = &'a str>,
         vaults: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, MetricsError> {
-        let maker = Maker(Registry::new());
+        let maker = Maker::new(TABLE);
         let build = maker.gauge("postern_control_build_info")?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
@@ -137,8 +102,7 @@ impl Metrics {
             issues: maker.counter("postern_control_issues_total")?,
             vault_requests: maker.counter("postern_control_vault_requests_total")?,
             notifications: maker.counter("postern_control_notifications_total")?,
-            process: process::Process::new(&maker)?,
-            registry: maker.0,
+            registered: maker.finish()?,
         };
         // A counter that is there from the start shows its first event to `rate()`.
         for certificate in certificates {
@@ -214,11 +178,7 @@ impl Metrics {
     pub fn text(&self, is_ready: bool) -> String {
         let none: [&str; 0] = [];
         self.ready.with_label_values(&none).set(i64::from(is_ready));
-        self.process.sample();
-        let families = self.registry.gather();
-        TextEncoder::new()
-            .encode_to_string(&families)
-            .unwrap_or_default()
+        self.registered.text()
     }
 }
 
@@ -228,71 +188,24 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// Makes the metrics of the table.
-struct Maker(Registry);
-
-impl Maker {
-    fn gauge(&self, name: &'static str) -> Result<IntGaugeVec, MetricsError> {
-        let (options, labels) = options(name, "gauge")?;
-        self.add(IntGaugeVec::new(options, labels)?)
-    }
-
-    fn counter(&self, name: &'static str) -> Result<IntCounterVec, MetricsError> {
-        let (options, labels) = options(name, "counter")?;
-        self.add(IntCounterVec::new(options, labels)?)
-    }
-
-    fn add<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, MetricsError> {
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-}
-
-fn options(
-    name: &'static str,
-    kind: &str,
-) -> Result<(Opts, &'static [&'static str]), MetricsError> {
-    let mut table = TABLE.iter();
-    let metric = table.find(|metric| metric.name == name && metric.kind == kind);
-    let metric = metric.ok_or(MetricsError::NotInTable(name))?;
-    Ok((Opts::new(metric.name, metric.help), metric.labels))
-}
-
 /// The table as a page of Markdown.
 pub fn print_documentation() -> String {
-    let code = |word: &&str| format!("`{word}`");
-    let list = |words: &[&str]| words.iter().map(code).collect::<Vec<_>>().join(", ");
-    // Writing to a `String` cannot fail.
-    let mut page = String::from(INTRODUCTION);
-    for metric in TABLE {
-        let Metric {
-            name,
-            kind,
-            labels,
-            help,
-        } = metric;
-        let _ = writeln!(page, "| `{name}` | {kind} | {} | {help} |", list(labels));
-    }
-    page.push_str("\n## Values of the labels\n\n| label | values |\n|---|---|\n");
     let asked: Vec<_> = ["ok"].into_iter().chain(VaultError::LABELS).collect();
-    for (label, values) in [
+    let values = [
         (
             "`outcome` of `postern_control_rounds_total`",
-            list(&Outcome::LABELS),
+            words(&Outcome::LABELS),
         ),
         (
             "`outcome` of `postern_control_vault_requests_total`",
-            list(&asked),
+            words(&asked),
         ),
         (
             "`outcome` of `postern_control_notifications_total`",
-            list(&Delivery::ALL.map(Delivery::label)),
+            words(&Delivery::ALL.map(Delivery::label)),
         ),
-    ] {
-        let _ = writeln!(page, "| {label} | {values} |");
-    }
-    page.push_str(REASONS);
-    page
+    ];
+    page(INTRODUCTION, TABLE, &values) + REASONS
 }
 
 const INTRODUCTION: &str = "\
@@ -300,9 +213,6 @@ const INTRODUCTION: &str = "\
 
 Served at `/metrics` of the admin listener, in the Prometheus text format. Written by `postern-control metrics`.
 `certificate` is a name of the configuration, `tickets` for the session-ticket keys; `vault` is a vault's host.
-
-| name | type | labels | meaning |
-|---|---|---|---|
 ";
 
 const REASONS: &str = "

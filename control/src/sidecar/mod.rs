@@ -14,13 +14,12 @@
 //!
 //! In reading order: `options`; [`certificate`](self) and `tickets`, one round each, by `inspect` and `place`, which
 //! end in an [`Outcome`] or a [`RoundError`]; `cycle`, round after round, with [`rest`] between; `status`, `admin` and
-//! `notify` over `listen`; [`metrics`].
+//! `notify`; [`metrics`].
 
 mod admin;
 mod certificate;
 mod cycle;
 mod inspect;
-mod listen;
 pub mod metrics;
 mod notify;
 mod options;
@@ -43,7 +42,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub use metrics::MetricsError;
+pub use crate::metrics::MetricsError;
 pub use notify::TokenError;
 pub use options::{
     AdminOptions, CaOptions, CertificateOptions, Config, IdentityKind, IdentityOptions,
@@ -57,7 +56,7 @@ use admin::now;
 use cycle::{Cycle, Shared};
 use notify::{Notifications, Topic};
 
-use crate::vault;
+use crate::{listen, vault};
 
 /// Why the sidecar cannot run.
 #[derive(Debug, thiserror::Error)]

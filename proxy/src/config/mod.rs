@@ -125,7 +125,7 @@ impl Root for Config {
     const PROGRAM: &'static str = "postern";
     const PREFIX: &'static str = "POSTERN_";
     // `postern-control` may run with the same environment, so no option of ours may begin with `control`.
-    const OTHERS: &'static [&'static str] = &["POSTERN_CONTROL_"];
+    const OTHERS: &'static [&'static str] = &["POSTERN_CONTROL_", "POSTERN_ROUTING_"];
     const INTRODUCTION: &'static str = INTRODUCTION;
 
     fn resolve(&mut self, folder: &Path) {

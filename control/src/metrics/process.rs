@@ -2,7 +2,7 @@
 
 use prometheus::{Counter, Gauge, IntGauge};
 
-use super::{Maker, MetricsError, options};
+use super::{Maker, MetricsError};
 
 pub(super) struct Process {
     resident: IntGauge,
@@ -13,8 +13,8 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn new(maker: &Maker) -> Result<Self, MetricsError> {
-        let gauge = |name| options(name, "gauge").map(|(options, _)| options);
-        let cpu = options("process_cpu_seconds_total", "counter")?.0;
+        let gauge = |name| maker.options(name, "gauge").map(|(options, _)| options);
+        let cpu = maker.options("process_cpu_seconds_total", "counter")?.0;
         Ok(Self {
             resident: maker.add(IntGauge::with_opts(gauge(
                 "process_resident_memory_bytes",

@@ -1,4 +1,4 @@
-//! Small HTTP listeners, bounded in connections and time.
+//! Small plain HTTP/1.1 listeners for operators and probes, bounded in connections and time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,12 +13,12 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 /// Binds a listener.
-pub(super) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
 /// Answers until dropped.
-pub(super) async fn serve(listener: TcpListener, router: Router) {
+pub(crate) async fn serve(listener: TcpListener, router: Router) {
     let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {

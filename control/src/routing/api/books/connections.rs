@@ -1,0 +1,214 @@
+//! Private endpoint connections.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, Uri};
+use postern_api::LinkState;
+
+use super::super::error::{ApiError, ErrorBody};
+use super::super::gate::Caller;
+use super::super::request::{At, Content, MaybeContent, condition};
+use super::super::resources::{ConnectionResource, DecisionBody, ListOf};
+use super::super::{Api, Operation};
+use crate::routing::model::{AccountId, Connection, ConnectionId, Description};
+use crate::routing::store::{Condition, Decision, Put, StoreError};
+
+/// The connections of an account, by name.
+#[utoipa::path(get, path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections", tag = "books",
+    params(("workspace" = String, Path, description = "The workspace."),
+        ("account" = String, Path, description = "The account."),
+        ("$top" = Option<usize>, Query, description = "At most so many: 1 to 1000, otherwise 100."),
+        ("$skipToken" = Option<String>, Query, description = "What follows this name.")),
+    responses((status = 200, body = ListOf<ConnectionResource>), (status = "default", body = ErrorBody)))]
+pub(in super::super) async fn list(
+    State(api): State<Arc<Api>>,
+    At(account): At<AccountId>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let page = super::page(&uri)?;
+    let max = page.max;
+    let list = api.kept(api.store.connections(&account, page).await)?;
+    let show = |name: &_, connection: &_| {
+        let id = ConnectionId {
+            account: account.clone(),
+            name: Clone::clone(name),
+        };
+        ConnectionResource::show(&id, connection)
+    };
+    Ok(super::listed(&uri, &headers, max, &list, show).into_response())
+}
+
+/// A connection.
+#[utoipa::path(get, path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}",
+    tag = "books",
+    params(("workspace" = String, Path, description = "The workspace."),
+        ("account" = String, Path, description = "The account."),
+        ("name" = String, Path, description = "1 to 80 letters, digits, hyphens, dots and underscores.")),
+    responses((status = 200, body = ConnectionResource), (status = 304), (status = "default", body = ErrorBody)))]
+pub(in super::super) async fn get(
+    State(api): State<Arc<Api>>,
+    At(id): At<ConnectionId>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let found = api.kept(api.store.connection(&id).await)?;
+    let resource = ConnectionResource::show(&id, &found);
+    Ok(super::shown(&headers, found.etag, resource))
+}
+
+/// Creates or replaces a connection.
+///
+/// Pending may become Approved, Rejected or Disconnected; Approved and Rejected may become each other or Disconnected;
+/// nothing follows Disconnected. The link id never changes.
+#[utoipa::path(put, path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}",
+    tag = "books",
+    params(("workspace" = String, Path, description = "The workspace."),
+        ("account" = String, Path, description = "The account, which must be there."),
+        ("name" = String, Path, description = "1 to 80 letters, digits, hyphens, dots and underscores."),
+        ("If-Match" = Option<String>, Header, description = "The version that it must have, or *."),
+        ("If-None-Match" = Option<String>, Header, description = "*: it must not be there.")),
+    request_body = ConnectionResource,
+    responses((status = 201, body = ConnectionResource), (status = 200, body = ConnectionResource),
+        (status = "default", body = ErrorBody)))]
+pub(in super::super) async fn put(
+    State(api): State<Arc<Api>>,
+    At(id): At<ConnectionId>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Content(mut body): Content<ConnectionResource>,
+) -> Result<Response, ApiError> {
+    let condition = condition(&headers)?;
+    let state = body.properties.private_link_service_connection_state.take();
+    let connection = body.take(&id)?;
+    let put = match state {
+        Some(it) => {
+            let value = connection((it.status, it.description));
+            api.store.put_connection(&id, value, condition).await
+        }
+        None => put_without_state(&api, &id, connection, condition).await,
+    };
+    let put = api.kept(put)?;
+    api.record(&caller, Operation::PutConnection, &id, &put);
+    let resource = ConnectionResource::show(&id, &put.versioned);
+    Ok(super::put(&put, resource))
+}
+
+/// Puts a connection that keeps the state it is in. What is put holds for the version that the state is from, so that a
+/// decision which comes between is never undone.
+async fn put_without_state(
+    api: &Api,
+    id: &ConnectionId,
+    connection: impl Fn((LinkState, Description)) -> Connection,
+    condition: Condition,
+) -> Result<Put<Connection>, StoreError> {
+    let mut attempts = ATTEMPTS_MAX;
+    loop {
+        let (kept, of_version) = match api.store.connection(id).await {
+            Ok(it) if condition.holds(Some(it.etag)) => (
+                (it.value.state, it.value.description),
+                Condition::IfMatch(it.etag),
+            ),
+            Err(StoreError::NotFound(_)) if condition.holds(None) => (
+                (LinkState::Pending, Description::default()),
+                Condition::IfNoneMatch,
+            ),
+            Ok(_) | Err(StoreError::NotFound(_)) => return Err(StoreError::PreconditionFailed),
+            Err(error) => return Err(error),
+        };
+        let put = api.store.put_connection(id, connection(kept), of_version);
+        match put.await {
+            Err(StoreError::PreconditionFailed) if attempts > 1 => attempts -= 1,
+            put => return put,
+        }
+    }
+}
+
+// Limit: each attempt loses to another writer of the same connection; three in a row is no chance.
+const ATTEMPTS_MAX: u32 = 4;
+
+/// Deletes a connection.
+#[utoipa::path(delete, path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}",
+    tag = "books",
+    params(("workspace" = String, Path, description = "The workspace."),
+        ("account" = String, Path, description = "The account."),
+        ("name" = String, Path, description = "The connection."),
+        ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
+    responses((status = 200, description = "It is gone."), (status = 204, description = "It was not there."),
+        (status = "default", body = ErrorBody)))]
+pub(in super::super) async fn delete(
+    State(api): State<Arc<Api>>,
+    At(id): At<ConnectionId>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let was_there = api.store.delete_connection(&id, condition(&headers)?);
+    let was_there = api.kept(was_there.await)?;
+    api.record_deletion(&caller, Operation::DeleteConnection, &id, was_there);
+    Ok(super::deleted(was_there))
+}
+
+/// Approves a connection: from the next connection on, the link reaches the account.
+#[utoipa::path(post, path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}/approve",
+    tag = "books",
+    params(("workspace" = String, Path, description = "The workspace."),
+        ("account" = String, Path, description = "The account."),
+        ("name" = String, Path, description = "The connection."),
+        ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
+    request_body = Option<DecisionBody>,
+    responses((status = 200, body = ConnectionResource), (status = "default", body = ErrorBody)))]
+pub(in super::super) async fn approve(
+    State(api): State<Arc<Api>>,
+    At(id): At<ConnectionId>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    MaybeContent(body): MaybeContent<DecisionBody>,
+) -> Result<Response, ApiError> {
+    let decision = Decision {
+        state: LinkState::Approved,
+        description: body.description,
+    };
+    let operation = Operation::ApproveConnection;
+    decide(&api, &id, &caller, &headers, operation, decision).await
+}
+
+/// Rejects a connection: its requests are refused within a second, and its open connections end.
+#[utoipa::path(post, path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}/reject",
+    tag = "books",
+    params(("workspace" = String, Path, description = "The workspace."),
+        ("account" = String, Path, description = "The account."),
+        ("name" = String, Path, description = "The connection."),
+        ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
+    request_body = Option<DecisionBody>,
+    responses((status = 200, body = ConnectionResource), (status = "default", body = ErrorBody)))]
+pub(in super::super) async fn reject(
+    State(api): State<Arc<Api>>,
+    At(id): At<ConnectionId>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    MaybeContent(body): MaybeContent<DecisionBody>,
+) -> Result<Response, ApiError> {
+    let decision = Decision {
+        state: LinkState::Rejected,
+        description: body.description,
+    };
+    let operation = Operation::RejectConnection;
+    decide(&api, &id, &caller, &headers, operation, decision).await
+}
+
+async fn decide(
+    api: &Api,
+    id: &ConnectionId,
+    caller: &Caller,
+    headers: &HeaderMap,
+    operation: Operation,
+    decision: Decision,
+) -> Result<Response, ApiError> {
+    let put = api.store.decide(id, decision, condition(headers)?).await;
+    let put = api.kept(put)?;
+    api.record(caller, operation, id, &put);
+    let resource = ConnectionResource::show(id, &put.versioned);
+    Ok(super::put(&put, resource))
+}

@@ -1,0 +1,87 @@
+//! Workspaces.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use http::{HeaderMap, Uri};
+
+use super::super::error::{ApiError, ErrorBody};
+use super::super::gate::Caller;
+use super::super::request::{At, Content, condition};
+use super::super::resources::{ListOf, WorkspaceResource};
+use super::super::{Api, Operation};
+use crate::routing::model::WorkspaceName;
+
+/// Every workspace, by name.
+#[utoipa::path(get, path = "/v1/workspaces", tag = "books",
+    params(("$top" = Option<usize>, Query, description = "At most so many: 1 to 1000, otherwise 100."),
+        ("$skipToken" = Option<String>, Query, description = "What follows this name.")),
+    responses((status = 200, body = ListOf<WorkspaceResource>), (status = "default", body = ErrorBody)))]
+pub(in super::super) async fn list(
+    State(api): State<Arc<Api>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let page = super::page(&uri)?;
+    let max = page.max;
+    let list = api.kept(api.store.workspaces(page).await)?;
+    let list: Json<ListOf<_>> = super::listed(&uri, &headers, max, &list, WorkspaceResource::show);
+    Ok(list.into_response())
+}
+
+/// A workspace.
+#[utoipa::path(get, path = "/v1/workspaces/{workspace}", tag = "books",
+    params(("workspace" = String, Path, description = "3 to 24 letters, digits and hyphens.")),
+    responses((status = 200, body = WorkspaceResource), (status = 304), (status = "default", body = ErrorBody)))]
+pub(in super::super) async fn get(
+    State(api): State<Arc<Api>>,
+    At(name): At<WorkspaceName>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let found = api.kept(api.store.workspace(&name).await)?;
+    let resource = WorkspaceResource::show(&name, &found);
+    Ok(super::shown(&headers, found.etag, resource))
+}
+
+/// Creates a workspace.
+#[utoipa::path(put, path = "/v1/workspaces/{workspace}", tag = "books",
+    params(("workspace" = String, Path, description = "3 to 24 letters, digits and hyphens."),
+        ("If-Match" = Option<String>, Header, description = "The version that it must have, or *."),
+        ("If-None-Match" = Option<String>, Header, description = "*: it must not be there.")),
+    request_body = WorkspaceResource,
+    responses((status = 201, body = WorkspaceResource), (status = 200, body = WorkspaceResource),
+        (status = "default", body = ErrorBody)))]
+pub(in super::super) async fn put(
+    State(api): State<Arc<Api>>,
+    At(name): At<WorkspaceName>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Content(body): Content<WorkspaceResource>,
+) -> Result<Response, ApiError> {
+    let value = body.take(&name)?;
+    let put = api.store.put_workspace(&name, value, condition(&headers)?);
+    let put = api.kept(put.await)?;
+    api.record(&caller, Operation::PutWorkspace, &name, &put);
+    let resource = WorkspaceResource::show(&name, &put.versioned);
+    Ok(super::put(&put, resource))
+}
+
+/// Deletes a workspace, which must have no accounts.
+#[utoipa::path(delete, path = "/v1/workspaces/{workspace}", tag = "books",
+    params(("workspace" = String, Path, description = "3 to 24 letters, digits and hyphens."),
+        ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
+    responses((status = 200, description = "It is gone."), (status = 204, description = "It was not there."),
+        (status = "default", body = ErrorBody)))]
+pub(in super::super) async fn delete(
+    State(api): State<Arc<Api>>,
+    At(name): At<WorkspaceName>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let was_there = api.store.delete_workspace(&name, condition(&headers)?);
+    let was_there = api.kept(was_there.await)?;
+    api.record_deletion(&caller, Operation::DeleteWorkspace, &name, was_there);
+    Ok(super::deleted(was_there))
+}
