@@ -8,7 +8,7 @@
 //!
 //! * [`sidecar`]: certificates from Key Vault to the disk; [`vault`]: Key Vault in our own words, and the only place
 //!   that knows the Azure SDK; [`issue`]: what Key Vault does not renew by itself.
-//! * [`routing`]: the account-routing service and its book-keeping.
+//! * [`routing`]: the account-routing service and its book-keeping; [`routes`]: the same for people, from the command line.
 //! * [`start`]: what every command begins with.
 //!
 //! It meets the data plane on disk (`postern-certs`) and over HTTP (`postern-api`), never in code.
@@ -16,6 +16,7 @@
 pub mod issue;
 mod listen;
 mod metrics;
+pub mod routes;
 pub mod routing;
 pub mod sidecar;
 pub mod start;

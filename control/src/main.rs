@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use postern_chassis::whole;
+use postern_control::routes::{self, RoutesArguments};
 use postern_control::sidecar::{self, Sidecar, SidecarError};
 use postern_control::start::{self, Failure, Threads};
 use tokio::sync::watch;
@@ -26,6 +27,8 @@ enum Command {
     /// Prove the configuration and what it refers to, then exit. Asks no vault.
     #[command(after_help = EXIT_CODES)]
     Check(File),
+    /// Look at the books of account routing and keep them by hand.
+    Routes(Box<RoutesArguments>),
     /// Print every option with its default and what it does, as TOML.
     Defaults(Of),
     /// Print every metric with its type, labels and meaning, as Markdown.
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Sidecar(run) => sidecar(&run),
         Command::Check(file) => check(&file),
+        Command::Routes(arguments) => return routes::run(*arguments, start::environment()),
         Command::Defaults(of) => print(&match of.program {
             Program::Sidecar => sidecar::Config::print_defaults(),
         }),

@@ -125,7 +125,8 @@ impl Registered {
 
 /// A page of Markdown: what stands above the table, the table, and the closed sets of label values.
 pub(crate) fn page(introduction: &str, table: &[Metric], values: &[(&str, String)]) -> String {
-    let mut page = format!("{introduction}\n| name | type | labels | meaning |\n|---|---|---|---|\n");
+    let mut page =
+        format!("{introduction}\n| name | type | labels | meaning |\n|---|---|---|---|\n");
     // Writing to a `String` cannot fail.
     for metric in table {
         let Metric {

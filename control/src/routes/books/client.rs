@@ -1,0 +1,310 @@
+//! Requests to the service: HTTP/2 over mutual TLS, each with a deadline and a bounded answer.
+//!
+//! Promises that a request is sent again only if it cannot have taken effect: it asks and changes nothing, or never left.
+//! Invariant: nothing is sent to a peer whose certificate is not of the expected CA and name.
+
+use std::error::Error as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fs, io};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use postern_certs::{Bundle, Expectations, Location, Parts, UnixTime};
+use postern_chassis::{period, whole};
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio_rustls::TlsConnector;
+
+use crate::routes::error::Failure;
+use crate::routes::options::{IdentityPlace, ServicePlace};
+
+// Limit: a page of a list is some 300 kB; a thousand accounts of 16 long hosts each are 5 MB.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+// Limit: the largest certificate chain with its key is some 20 kB.
+const PEM_BYTES_MAX: u64 = 1 << 20;
+// Limit: a handshake across an ocean takes a second.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client of one service. Asks over one connection, and over another once that has ended.
+pub(super) struct Client {
+    place: ServicePlace,
+    server_name: ServerName<'static>,
+    tls: TlsConnector,
+    connection: Mutex<Option<SendRequest<Full<Bytes>>>>,
+}
+
+/// An answer, whole.
+pub(super) struct Answer {
+    /// Its status.
+    pub(super) status: StatusCode,
+    /// Its body.
+    pub(super) body: Bytes,
+}
+
+/// What is asked.
+pub(super) struct Question<'a> {
+    /// The method.
+    pub(super) method: Method,
+    /// The path, with its query.
+    pub(super) path: &'a str,
+    /// A condition, if one is set.
+    pub(super) condition: Option<(HeaderName, String)>,
+    /// A body as JSON, if there is one.
+    pub(super) body: Option<Vec<u8>>,
+}
+
+/// Why there is no answer to one attempt.
+struct Unanswered {
+    /// Whether the service cannot have seen the question.
+    unsent: bool,
+    why: String,
+}
+
+impl Client {
+    /// A client that has connected to nothing yet. Reads certificates and keys.
+    pub(super) fn new(place: ServicePlace) -> Result<Self, Failure> {
+        let server_name = ServerName::try_from(place.name.clone()).map_err(|_| {
+            Failure::Wrong(format!("--name: `{}` is no name of a host", place.name))
+        })?;
+        let tls = tls(&place).map_err(Failure::Wrong)?;
+        Ok(Self {
+            place,
+            server_name,
+            tls: TlsConnector::from(Arc::new(tls)),
+            connection: Mutex::new(None),
+        })
+    }
+
+    /// Asks, at most twice, and gives whatever the service answers.
+    pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answer, Failure> {
+        let first = match self.attempt(question).await {
+            Ok(answer) => return Ok(answer),
+            Err(unanswered) => unanswered,
+        };
+        let repeatable = first.unsent || question.method == Method::GET;
+        let last = if repeatable && self.had_connected().await {
+            match self.attempt(question).await {
+                Ok(answer) => return Ok(answer),
+                Err(unanswered) => unanswered,
+            }
+        } else {
+            first
+        };
+        let doubt = if last.unsent || question.method == Method::GET {
+            ""
+        } else {
+            "; whether it was done is not known"
+        };
+        Err(Failure::NoAnswer(format!("{self}: {}{doubt}", last.why)))
+    }
+
+    /// Whether there has been a connection, which is given up: one that was open may have ended meanwhile, while one that
+    /// could not be opened will not open now.
+    async fn had_connected(&self) -> bool {
+        self.connection.lock().await.take().is_some()
+    }
+
+    async fn attempt(&self, question: &Question<'_>) -> Result<Answer, Unanswered> {
+        let timeout = self.place.timeout;
+        let mut sender = self.connection().await?;
+        let request = self.request(question)?;
+        let unanswered = |unsent, why| Unanswered { unsent, why };
+        let answer = async {
+            // Once the sender is ready, what comes after may have been sent.
+            sender
+                .ready()
+                .await
+                .map_err(|error| unanswered(true, whole(&error)))?;
+            let answer = sender.send_request(request).await;
+            let answer = answer.map_err(|error| unanswered(error.is_canceled(), whole(&error)))?;
+            let (head, body) = answer.into_parts();
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| {
+                let why = if error.is::<LengthLimitError>() {
+                    format!("an answer has more than {ANSWER_BYTES_MAX} bytes")
+                } else {
+                    format!("an answer broke off: {error}")
+                };
+                unanswered(false, why)
+            })?;
+            Ok(Answer {
+                status: head.status,
+                body: body.to_bytes(),
+            })
+        };
+        let late = |_| unanswered(false, format!("no answer within {}", period::show(timeout)));
+        tokio::time::timeout(timeout, answer).await.map_err(late)?
+    }
+
+    fn request(&self, question: &Question<'_>) -> Result<Request<Full<Bytes>>, Unanswered> {
+        let never = |error: &dyn std::error::Error| Unanswered {
+            unsent: true,
+            why: error.to_string(),
+        };
+        let uri = Uri::builder()
+            .scheme("https")
+            .authority(self.authority())
+            .path_and_query(question.path)
+            .build()
+            .map_err(|error| never(&error))?;
+        let body = question.body.clone().unwrap_or_default();
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = question.method.clone();
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(ACCEPT, json.clone());
+        if question.body.is_some() {
+            headers.insert(CONTENT_TYPE, json);
+        }
+        if let Some((name, value)) = &question.condition {
+            let value = HeaderValue::from_str(value).map_err(|error| never(&error))?;
+            headers.insert(name, value);
+        }
+        Ok(request)
+    }
+
+    /// The connection, opened if there is none that is open.
+    async fn connection(&self) -> Result<SendRequest<Full<Bytes>>, Unanswered> {
+        let mut connection = self.connection.lock().await;
+        if let Some(open) = connection.as_ref().filter(|it| !it.is_closed()) {
+            return Ok(open.clone());
+        }
+        *connection = None;
+        let timeout = CONNECT_TIMEOUT.min(self.place.timeout);
+        let opened = tokio::time::timeout(timeout, self.connect()).await;
+        let opened =
+            opened.unwrap_or_else(|_| Err(format!("not within {}", period::show(timeout))));
+        let opened = opened.map_err(|why| Unanswered {
+            unsent: true,
+            why: format!("cannot connect: {why}"),
+        })?;
+        Ok(connection.insert(opened).clone())
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
+        let tcp = TcpStream::connect((self.place.host.as_str(), self.place.port)).await;
+        let tcp = tcp.map_err(|error| whole(&error))?;
+        tcp.set_nodelay(true).map_err(|error| whole(&error))?;
+        let tls = self.tls.connect(self.server_name.clone(), tcp).await;
+        let tls = tls.map_err(|error| tls_failure(&error))?;
+        if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err("it does not speak HTTP/2".to_owned());
+        }
+        let opened = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await;
+        let (sender, driver) = opened.map_err(|error| whole(&error))?;
+        // Ends with the connection. What ended it is told to who waits for an answer.
+        tokio::spawn(async move { drop(driver.await) });
+        Ok(sender)
+    }
+
+    fn authority(&self) -> String {
+        let ServicePlace { name, port, .. } = &self.place;
+        if name.contains(':') {
+            format!("[{name}]:{port}")
+        } else {
+            format!("{name}:{port}")
+        }
+    }
+}
+
+impl std::fmt::Display for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the service at {}:{}", self.place.host, self.place.port)
+    }
+}
+
+/// What an operator can do about a handshake that failed.
+fn tls_failure(error: &io::Error) -> String {
+    use rustls::CertificateError::{NotValidForName, NotValidForNameContext, UnknownIssuer};
+    use rustls::Error::{AlertReceived, InvalidCertificate};
+    let cause = error
+        .get_ref()
+        .and_then(|it| it.downcast_ref::<rustls::Error>());
+    let hint = match cause {
+        Some(InvalidCertificate(UnknownIssuer)) => "; is --trust the CA that signed it?",
+        Some(InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {
+            "; --name says which name it must have"
+        }
+        Some(AlertReceived(_)) => "; it does not take our certificate",
+        _ => "",
+    };
+    let why = cause.map_or_else(|| whole(error), whole_of);
+    format!("TLS: {why}{hint}")
+}
+
+fn whole_of(error: &rustls::Error) -> String {
+    error
+        .source()
+        .map_or_else(|| error.to_string(), |_| whole(error))
+}
+
+fn tls(place: &ServicePlace) -> Result<ClientConfig, String> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let now = UnixTime::since_unix_epoch(now);
+    let (parts, argument) = match &place.identity {
+        IdentityPlace::Together(path) => (located("--identity", path)?, "--identity"),
+        IdentityPlace::Apart { cert, key } => {
+            let parts = Parts::identity(read("--cert", cert)?, read("--key", key)?);
+            (parts, "--cert and --key")
+        }
+    };
+    let identity = Bundle::prove(parts, &Expectations::client(), now)
+        .map_err(|error| format!("{argument}: {}", whole(&error)))?;
+    let roots = match &place.trust {
+        Some(path) => {
+            let proven = Bundle::prove(located("--trust", path)?, &Expectations::trust(), now);
+            proven
+                .map_err(|error| format!("--trust: {}", whole(&error)))?
+                .roots()
+        }
+        None => identity.roots(),
+    };
+    config(&identity, roots)
+}
+
+fn config(identity: &Bundle, roots: Arc<RootCertStore>) -> Result<ClientConfig, String> {
+    if roots.is_empty() {
+        return Err("which CA has signed the service's certificate? Say --trust PATH".to_owned());
+    }
+    let key = identity
+        .certified_key()
+        .ok_or("--identity: there is no key")?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| whole(&error))?;
+    let mut config = config
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+fn located(argument: &str, path: &Path) -> Result<Parts, String> {
+    let read = Location::new(path).read();
+    let (parts, _) = read.map_err(|error| format!("{argument}: {}", whole(&error)))?;
+    Ok(parts)
+}
+
+fn read(argument: &str, path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, String> {
+    use io::Read as _;
+    let mut bytes = zeroize::Zeroizing::new(Vec::new());
+    let read =
+        fs::File::open(path).and_then(|file| file.take(PEM_BYTES_MAX).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(format!("{argument}: {}: {error}", path.display())),
+    }
+}
