@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use postern::routing::{
-    Account, ClusterName, Lookup, LookupError, Route, RouteCache, RouteCacheOptions, RouteSource,
+    Account, Answer, ClusterName, Lookup, LookupError, Route, RouteCache, RouteCacheOptions,
+    RouteSource,
 };
 use postern_api::{CustomerKey, HostName, LinkId, ServiceKind};
 use tokio::runtime::{Builder, Runtime};
@@ -210,20 +211,20 @@ impl Source {
 
 #[async_trait]
 impl RouteSource for Source {
-    async fn lookup(&self, link: LinkId, _: &HostName) -> Result<Lookup, LookupError> {
+    async fn lookup(&self, link: LinkId, _: &HostName) -> Result<Answer, LookupError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let number = usize::try_from(link.get()).unwrap();
         if number < self.routes {
             let route = &self.accounts[number / LINKS_PER_ACCOUNT];
-            return Ok(Lookup::Found(Arc::clone(route)));
+            return Ok(Lookup::Found(Arc::clone(route)).into());
         }
         // Whoever else wants to know has a chance to ask before this is answered.
         tokio::task::yield_now().await;
-        Ok(Lookup::Unknown)
+        Ok(Lookup::Unknown.into())
     }
 
-    async fn lookup_host(&self, _: &HostName) -> Result<Option<Arc<Route>>, LookupError> {
-        Ok(None)
+    async fn lookup_host(&self, _: &HostName) -> Result<Answer, LookupError> {
+        Ok(Lookup::Unknown.into())
     }
 
     fn generation(&self) -> watch::Receiver<u64> {

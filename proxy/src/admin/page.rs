@@ -41,7 +41,7 @@ impl Page {
             waiting_for: sources.readiness.waiting_for(),
             ready: sources.readiness.is_ready(),
             progress,
-            routes_generation: *sources.authorizer.changes().borrow(),
+            routes_generation: sources.authorizer.cache().generation(),
             certificates: certificates::certificates(&places),
             refused: certificates::refused(&sources.credentials),
             clusters,

@@ -3,20 +3,19 @@
 //! [`Authorizer`] asks the route cache about (link id, SNI) and gives a [`Permit`] or a [`Refusal`]; there
 //! is no third thing, and nobody else can make a permit. An error of the lookup is never a yes.
 //!
-//! Authorization goes on while the connection lives: [`Authorizer::changes`] tells when earlier answers may
-//! no longer hold, and the connection then asks again.
+//! Authorization goes on while the connection lives: [`Authorizer::watch`] tells when earlier answers may no
+//! longer hold, and the connection then asks again, until it gets an answer.
 //!
 //! Invariant: nothing reaches `upstream` without a [`Permit`].
 
 use std::sync::Arc;
 
 use postern_api::{CustomerKey, HostName, LinkId, ServiceKind};
-use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 use crate::outcome::Refusal;
 use crate::request::limits::{Limiters, Limits};
-use crate::routing::{ClusterName, Lookup, Route, RouteCache};
+use crate::routing::{ClusterName, Lookup, Route, RouteCache, RouteWatch};
 
 /// What to do with the answers of account routing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +103,17 @@ impl Permit {
 /// What a connection may do now.
 pub type Standing = Result<Arc<Permit>, Refusal>;
 
+/// What came of asking again for an open connection.
+#[derive(Debug)]
+pub enum Reconsidered {
+    /// It may do what it did.
+    Same,
+    /// It may do this now.
+    Changed(Standing),
+    /// Account routing did not say. What the connection was told before goes on holding, and it has to ask again.
+    Unanswered,
+}
+
 /// Asks account routing and decides.
 pub struct Authorizer {
     mode: Mode,
@@ -133,9 +143,12 @@ impl Authorizer {
         &self.cache
     }
 
-    /// Changes whenever earlier answers may no longer hold.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.cache.generation()
+    /// Tells when an answer about `link_id` may no longer hold: watch first, then ask. None if nobody is asked.
+    pub fn watch(&self, link_id: LinkId) -> Option<RouteWatch> {
+        match self.mode {
+            Mode::Forward(_) => None,
+            Mode::Enforce | Mode::Audit => Some(self.cache.watch(link_id)),
+        }
     }
 
     /// Whether `link_id` may reach `host`.
@@ -161,20 +174,29 @@ impl Authorizer {
         Err(refusal)
     }
 
-    /// Asks again for an open connection. `None`: nothing changed.
+    /// Asks again for an open connection.
     pub async fn reconsider(
         &self,
         link_id: LinkId,
         host: &HostName,
         before: &Standing,
-    ) -> Option<Standing> {
+    ) -> Reconsidered {
         let now = self.authorize(link_id, host).await;
         match (before, &now) {
-            (Ok(old), Ok(new)) if old.same_route(new) => None,
-            (Err(old), Err(new)) if old == new => None,
             // An outage of account routing ends no connection that it once approved.
-            (Ok(_), Err(Refusal::LookupFailed)) => None,
-            _ => Some(now),
+            (_, Err(Refusal::LookupFailed)) => Reconsidered::Unanswered,
+            (Ok(old), Ok(new)) if old.same_route(new) => self.same(link_id, host),
+            (Err(old), Err(new)) if old == new => self.same(link_id, host),
+            _ => Reconsidered::Changed(now),
+        }
+    }
+
+    /// The answer is what it was. If it was given only because there was no newer one, that says nothing.
+    fn same(&self, link_id: LinkId, host: &HostName) -> Reconsidered {
+        if self.cache.is_current(link_id, host) {
+            Reconsidered::Same
+        } else {
+            Reconsidered::Unanswered
         }
     }
 
@@ -234,11 +256,12 @@ impl Authorizer {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
+    use tokio::sync::watch;
 
     use super::*;
     use crate::access_log::AccessLog;
     use crate::config;
-    use crate::routing::{LookupError, RouteCacheOptions, RouteSource};
+    use crate::routing::{Answer, LookupError, RouteCacheOptions, RouteSource};
 
     /// Account routing that is out of reach.
     #[derive(Default)]
@@ -246,13 +269,13 @@ mod tests {
 
     #[async_trait]
     impl RouteSource for Unreachable {
-        async fn lookup(&self, _: LinkId, _: &HostName) -> Result<Lookup, LookupError> {
+        async fn lookup(&self, _: LinkId, _: &HostName) -> Result<Answer, LookupError> {
             Err(LookupError::source_failed(std::io::Error::other(
                 "unreachable",
             )))
         }
 
-        async fn lookup_host(&self, _: &HostName) -> Result<Option<Arc<Route>>, LookupError> {
+        async fn lookup_host(&self, _: &HostName) -> Result<Answer, LookupError> {
             Err(LookupError::source_failed(std::io::Error::other(
                 "unreachable",
             )))
@@ -294,12 +317,10 @@ mod tests {
         let authorizer = authorizer(Mode::Enforce);
         let link_id = LinkId::new(7);
         let approved = authorizer.permit(link_id, &host, ClusterName::new("dicom"), None, None);
-        assert!(
-            authorizer
-                .reconsider(link_id, &host, &Ok(approved))
-                .await
-                .is_none()
-        );
+        assert!(matches!(
+            authorizer.reconsider(link_id, &host, &Ok(approved)).await,
+            Reconsidered::Unanswered
+        ));
     }
 
     #[tokio::test]

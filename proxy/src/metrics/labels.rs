@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::config::Mode;
 use crate::outcome::{Ending, Refusal};
+use crate::routing::{Answer, Lookup, LookupError};
 
 /// A closed set of label values, each with its place in an array of metrics.
 pub(super) trait Label: Copy + 'static {
@@ -121,6 +122,34 @@ labels! {
         Coalesced => "coalesced",
     }
 
+    /// What a question to account routing came to.
+    pub enum LookupEnd {
+        /// A route.
+        Found => "found",
+        /// A definite "no".
+        No => "no",
+        /// No answer in time.
+        Late => "late",
+        /// Another failure.
+        Failed => "failed",
+    }
+
+    /// What happened to an open connection of a link that is no longer approved.
+    pub enum RevocationStage {
+        /// Its requests are refused.
+        Refused => "refused",
+        /// It is closed.
+        Closed => "closed",
+    }
+
+    /// What is pushed out of the route cache.
+    pub enum CacheEntry {
+        /// A route.
+        Route => "route",
+        /// A "not found".
+        Negative => "negative",
+    }
+
     /// How an attempt to load changed routes ended.
     pub enum ReloadOutcome {
         /// They are in use.
@@ -139,6 +168,21 @@ labels! {
         Trust => "trust",
         /// The keys of session tickets that the fleet shares.
         Tickets => "tickets",
+    }
+}
+
+impl LookupEnd {
+    /// Of an answer of the source.
+    pub const fn of(answer: &Result<Answer, LookupError>) -> Self {
+        match answer {
+            Ok(Answer {
+                lookup: Lookup::Found(_),
+                ..
+            }) => Self::Found,
+            Ok(_) => Self::No,
+            Err(LookupError::Late(_)) => Self::Late,
+            Err(_) => Self::Failed,
+        }
     }
 }
 
@@ -219,6 +263,15 @@ pub(super) fn documented() -> Vec<(&'static str, Vec<&'static str>)> {
             "`outcome` of `postern_route_lookups_total`",
             words::<LookupOutcome>(),
         ),
+        (
+            "`outcome` of `postern_route_lookup_duration_seconds`",
+            words::<LookupEnd>(),
+        ),
+        (
+            "`stage` of `postern_revocation_duration_seconds`",
+            words::<RevocationStage>(),
+        ),
+        ("`entry`", words::<CacheEntry>()),
         (
             "`outcome` of `postern_routes_reload_total`",
             words::<ReloadOutcome>(),

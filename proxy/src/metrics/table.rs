@@ -67,7 +67,11 @@ table! {
     Histogram postern_upstream_duration_seconds                 "Time from sending a request to the ingress to the head of its answer."
 
     Counter   postern_route_lookups_total[outcome]              "Account-routing lookups, by what the cache had for them."
-    Gauge     postern_route_cache_entries                       "Answers in the route cache."
+    Histogram postern_route_lookup_duration_seconds[outcome]    "Time that account routing took to answer, by what it came to."
+    Gauge     postern_route_cache_entries[entry]                "Answers in the route cache."
+    Counter   postern_route_cache_evictions_total[entry]        "Answers that the route cache gave up for newer ones, since it was full."
+    Counter   postern_revocations_total                         "Open connections whose link was no longer approved."
+    Histogram postern_revocation_duration_seconds[stage]        "Time from when a change was known here to when an open connection's requests were refused, and to when it was closed."
     Gauge     postern_routes_generation                         "Counts the versions of the routes that were loaded; 0 before the first."
     Counter   postern_routes_reload_total[outcome]              "Attempts to load changed routes."
 

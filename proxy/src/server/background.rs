@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::metrics::Metrics;
 use crate::readiness::{Condition, Readiness};
-use crate::routing::{Reload, RouteFile, RouteSource as _};
+use crate::routing::{Reload, RouteCache, RouteFile, RouteSource as _};
 use crate::server::ServerError;
 use crate::server::parts::Parts;
 use crate::upstream;
@@ -115,9 +115,11 @@ fn every(
         .map_err(ServerError::Thread)
 }
 
-/// Health checks of the ingress, and the gauge that says whether we are ready.
+/// Health checks of the ingress, the news that all routes may have changed, and the gauge that says whether we are
+/// ready.
 pub struct Background {
     health: Arc<upstream::Health>,
+    routes: RouteCache,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
     access_log: AccessLog,
@@ -128,6 +130,7 @@ impl Background {
     pub fn new(parts: &Parts) -> Self {
         Self {
             health: Arc::clone(&parts.upstream_health),
+            routes: parts.authorizer.cache().clone(),
             readiness: Arc::clone(&parts.readiness),
             metrics: Arc::clone(&parts.metrics),
             access_log: parts.access_log.clone(),
@@ -166,6 +169,7 @@ impl Service for Background {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
         tokio::join!(
             self.health.run(HEALTH_INTERVAL),
+            self.routes.run(),
             self.tell_readiness(),
             self.answer_hangups()
         );

@@ -67,7 +67,7 @@ impl Parts {
             Some(file) => Arc::clone(file) as Arc<dyn RouteSource>,
             None => Arc::new(crate::routing::NoRoutes::default()),
         };
-        let cache = RouteCache::new(source, route_cache(config));
+        let cache = RouteCache::observed(source, route_cache(config), Arc::clone(&metrics));
         let authorizer = Arc::new(Authorizer::new(mode(config), cache, Arc::clone(&metrics)));
         let seats = Seats::new(config.data.connections_max);
         let load = Load::new(config.http.requests_max);

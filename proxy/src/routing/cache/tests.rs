@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::advance;
 
 use super::{RouteCache, RouteCacheOptions};
-use crate::routing::{Account, ClusterName, Lookup, LookupError, Route, RouteSource};
+use crate::routing::{Account, Answer, ClusterName, Lookup, LookupError, Route, RouteSource};
 
 const LINK: LinkId = LinkId::new(7);
 const SECOND: Duration = Duration::from_secs(1);
@@ -103,15 +103,12 @@ impl Told {
 
 #[async_trait]
 impl RouteSource for Told {
-    async fn lookup(&self, _: LinkId, _: &HostName) -> Result<Lookup, LookupError> {
-        self.answer().await
+    async fn lookup(&self, _: LinkId, _: &HostName) -> Result<Answer, LookupError> {
+        self.answer().await.map(Answer::from)
     }
 
-    async fn lookup_host(&self, _: &HostName) -> Result<Option<Arc<Route>>, LookupError> {
-        Ok(match self.answer().await? {
-            Lookup::Found(route) => Some(route),
-            _ => None,
-        })
+    async fn lookup_host(&self, _: &HostName) -> Result<Answer, LookupError> {
+        self.answer().await.map(Answer::from)
     }
 
     fn generation(&self) -> watch::Receiver<u64> {
