@@ -27,6 +27,7 @@ def main():
     parser.add_argument("--cert", required=True)
     parser.add_argument("--key", required=True)
     parser.add_argument("--examples", required=True, help="how many requests of each kind are made up")
+    parser.add_argument("--seconds", required=True, help="after which no more are made up")
     parser.add_argument("--seed", required=True)
     arguments = parser.parse_args()
 
@@ -45,6 +46,7 @@ def main():
         *["--max-examples", arguments.examples, "--seed", arguments.seed],
         *["--phases", "examples,coverage,fuzzing", "--mode", "all"],
         *["--checks", CHECKS, "--exclude-path-regex", STREAMS],
+        *["--max-time", arguments.seconds, "--generation-database", "none"],
         *["--max-failures", "10", "--no-color"],
     ]
     fuzzed = subprocess.run(command, check=False, capture_output=True, text=True)

@@ -15,6 +15,9 @@ const SESSION_TIMEOUT: Duration = Duration::from_mins(4);
 /// Requests that are made up, for each operation.
 const EXAMPLES: &str = "8";
 
+// Limit: after so many seconds, no more are made up.
+const SECONDS: &str = "40";
+
 /// The same requests each time.
 const SEED: &str = "5";
 
@@ -43,6 +46,7 @@ async fn it_is_valid_and_the_service_answers_as_it_says() {
         ("--cert", cert.to_str().unwrap()),
         ("--key", key.to_str().unwrap()),
         ("--examples", EXAMPLES),
+        ("--seconds", SECONDS),
         ("--seed", SEED),
     ];
     let arguments = arguments.iter().flat_map(|(name, value)| [*name, *value]);

@@ -334,7 +334,7 @@ fn asking(authority: &Authority) -> String {
       proxy_set_header Host {name};
       proxy_set_header Content-Length "";
       proxy_set_header X-MS-Private-Link-Id $http_x_ms_private_link_id;
-      proxy_set_header X-Original-Host $http_host;
+      proxy_set_header X-Original-Host $host;
       proxy_ssl_server_name on;
       proxy_ssl_name {name};
       proxy_ssl_verify on;
