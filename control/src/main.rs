@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use postern_chassis::whole;
 use postern_control::routes::{self, RoutesArguments};
+use postern_control::routing::{self, RoutingError, Service};
 use postern_control::sidecar::{self, Sidecar, SidecarError};
 use postern_control::start::{self, Failure, Threads};
 use tokio::sync::watch;
@@ -24,15 +25,20 @@ enum Command {
     /// Publish certificates from Key Vault until told to stop (SIGTERM, SIGINT).
     #[command(after_help = EXIT_CODES)]
     Sidecar(Run),
-    /// Prove the configuration and what it refers to, then exit. Asks no vault.
+    /// Answer who may reach what, and keep the books of it, until told to stop (SIGTERM, SIGINT).
     #[command(after_help = EXIT_CODES)]
-    Check(File),
+    Routing(RoutingFile),
     /// Look at the books of account routing and keep them by hand.
     Routes(Box<RoutesArguments>),
+    /// Prove the configuration and what it refers to, then exit. Asks no vault, opens no database.
+    #[command(after_help = EXIT_CODES)]
+    Check(Check),
     /// Print every option with its default and what it does, as TOML.
     Defaults(Of),
     /// Print every metric with its type, labels and meaning, as Markdown.
     Metrics(Of),
+    /// Print what `routing` can be asked over HTTP, as an `OpenAPI` document.
+    Openapi,
     /// Print the version.
     Version,
 }
@@ -54,6 +60,22 @@ struct File {
 }
 
 #[derive(Args)]
+struct RoutingFile {
+    /// The configuration file. `POSTERN_ROUTING_`* variables override it.
+    #[arg(short, long, value_name = "FILE", default_value = ROUTING_PATH)]
+    config: PathBuf,
+}
+
+#[derive(Args)]
+struct Check {
+    #[command(flatten)]
+    of: Of,
+    /// The configuration file; otherwise where the program looks for it.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct Of {
     /// Which of the programs.
     #[arg(value_enum, default_value_t = Program::Sidecar)]
@@ -64,23 +86,30 @@ struct Of {
 enum Program {
     /// The certificate sidecar.
     Sidecar,
+    /// The account-routing service.
+    Routing,
 }
 
 const DEFAULT_PATH: &str = "/etc/postern/postern-control.toml";
+const ROUTING_PATH: &str = "/etc/postern/postern-routing.toml";
 const EXIT_CODES: &str =
     "Exit codes: 0 fine; 1 failed while running; 2 the arguments or the configuration are wrong.";
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Sidecar(run) => sidecar(&run),
-        Command::Check(file) => check(&file),
+        Command::Routing(file) => routing(&file),
         Command::Routes(arguments) => return routes::run(*arguments, start::environment()),
+        Command::Check(it) => check(&it),
         Command::Defaults(of) => print(&match of.program {
             Program::Sidecar => sidecar::Config::print_defaults(),
+            Program::Routing => routing::Config::print_defaults(),
         }),
         Command::Metrics(of) => print(&match of.program {
             Program::Sidecar => sidecar::metrics::print_documentation(),
+            Program::Routing => routing::metrics::print_documentation(),
         }),
+        Command::Openapi => print(&routing::print_openapi()),
         Command::Version => print(concat!(
             env!("CARGO_PKG_NAME"),
             " ",
@@ -117,14 +146,45 @@ fn sidecar(run: &Run) -> Result<(), Failure> {
     })
 }
 
-fn check(file: &File) -> Result<(), Failure> {
-    let config = start::load(&file.config)?;
-    let checked = start::runtime(Threads::One)?.block_on(Sidecar::check(&config));
-    checked.map_err(sidecar_failure)?;
-    print(&format!("{}: ok\n", file.config.display()))
+fn routing(file: &RoutingFile) -> Result<(), Failure> {
+    let config: routing::Config = start::load(&file.config)?;
+    start::log(config.log.level)?;
+    start::runtime(Threads::OneACore)?.block_on(async {
+        let service = Service::new(&config).await.map_err(routing_failure)?;
+        service.run(start::stopped()?).await;
+        Ok(())
+    })
+}
+
+fn check(check: &Check) -> Result<(), Failure> {
+    let or = |default: &str| check.config.clone().unwrap_or_else(|| default.into());
+    let path = match check.of.program {
+        Program::Sidecar => {
+            let path = or(DEFAULT_PATH);
+            let config = start::load(&path)?;
+            let checked = start::runtime(Threads::One)?.block_on(Sidecar::check(&config));
+            checked.map_err(sidecar_failure)?;
+            path
+        }
+        Program::Routing => {
+            let path = or(ROUTING_PATH);
+            Service::check(&start::load(&path)?).map_err(routing_failure)?;
+            path
+        }
+    };
+    print(&format!("{}: ok\n", path.display()))
 }
 
 fn sidecar_failure(error: SidecarError) -> Failure {
+    let text = whole(&error);
+    if error.is_configuration() {
+        Failure::Configuration(text)
+    } else {
+        Failure::Running(text)
+    }
+}
+
+fn routing_failure(error: RoutingError) -> Failure {
     let text = whole(&error);
     if error.is_configuration() {
         Failure::Configuration(text)

@@ -352,6 +352,10 @@ mod tests {
             assert!(text.contains(line), "{line} is not in {text}");
         }
         drop(held);
-        assert!(metrics.text(false).contains("postern_routing_connections 0\n"));
+        assert!(
+            metrics
+                .text(false)
+                .contains("postern_routing_connections 0\n")
+        );
     }
 }

@@ -66,7 +66,8 @@ pub(super) async fn authorize(
         (_, Err(Unread::Malformed)) => Err("host_malformed"),
         (Ok(link), Ok(host)) => judge(&api, link, &host).await?,
     };
-    api.metrics.judged(judgement.as_ref().map_or_else(|word| word, |_| ALLOWED));
+    api.metrics
+        .judged(judgement.as_ref().err().unwrap_or(&ALLOWED));
     Ok(match judgement {
         Ok(account) => (StatusCode::OK, [(ACCOUNT, account)]).into_response(),
         Err(word) => {

@@ -38,10 +38,16 @@ pub(super) async fn changes(
 ) -> Result<Response, ApiError> {
     let parameters = Parameters::read(&uri, &["after", "max"])?;
     let after: Option<u64> = parameters.get("after")?;
-    let required = || ApiError::parameter("after", "the parameter is required: 0 for everything that is kept");
+    let required = || {
+        ApiError::parameter(
+            "after",
+            "the parameter is required: 0 for everything that is kept",
+        )
+    };
     if is_stream(&headers) {
         let last = only(&headers, &LAST_EVENT_ID)?.map(str::parse).transpose();
-        let last = last.map_err(|_| ApiError::header("Last-Event-ID", "is not the id of a change"))?;
+        let last =
+            last.map_err(|_| ApiError::header("Last-Event-ID", "is not the id of a change"))?;
         let after = last.or(after).ok_or_else(required)?;
         return stream(&api, caller, after).await;
     }

@@ -44,7 +44,11 @@ impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let mut message: String = message.into();
         if message.chars().count() > MESSAGE_CHARS_MAX {
-            message = message.chars().take(MESSAGE_CHARS_MAX).chain(['…']).collect();
+            message = message
+                .chars()
+                .take(MESSAGE_CHARS_MAX)
+                .chain(['…'])
+                .collect();
         }
         Self {
             status,
@@ -76,7 +80,11 @@ impl ApiError {
 
     /// It cannot be answered at present.
     pub(super) fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            message,
+        )
     }
 
     /// There is nothing at this path.
@@ -88,7 +96,11 @@ impl ApiError {
     /// There is something at this path, and it cannot be asked so.
     pub(super) fn no_such_method(method: &Method, path: &str) -> Self {
         let message = format!("{path} has no {method}");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "HttpMethodNotAllowed", message)
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "HttpMethodNotAllowed",
+            message,
+        )
     }
 
     /// Names the part of the request that is to blame.
@@ -97,10 +109,6 @@ impl ApiError {
         let target: String = target.into();
         self.target = Some(target.chars().take(TARGET_CHARS_MAX).collect());
         self
-    }
-
-    pub(super) const fn status(&self) -> StatusCode {
-        self.status
     }
 }
 
@@ -112,14 +120,18 @@ impl From<StoreError> for ApiError {
                 Self::new(StatusCode::NOT_FOUND, "ResourceNotFound", message)
                     .about(path_of(&resource))
             }
-            StoreError::PreconditionFailed => {
-                Self::new(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", message)
-            }
+            StoreError::PreconditionFailed => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                "PreconditionFailed",
+                message,
+            ),
             StoreError::Conflict { field, .. } => {
                 Self::new(StatusCode::CONFLICT, "Conflict", message).about(field.path())
             }
             StoreError::Invalid { field, .. } => Self::content(message).about(field.path()),
-            StoreError::Gone(_) => Self::new(StatusCode::GONE, "ChangesGone", message).about("after"),
+            StoreError::Gone(_) => {
+                Self::new(StatusCode::GONE, "ChangesGone", message).about("after")
+            }
             StoreError::Busy => Self::busy(message),
             // Its cause is for the log.
             StoreError::Unavailable(_) => Self::unavailable("the store does not answer"),

@@ -15,8 +15,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use postern_api::routing::{Change, ChangePage, Head};
 use serde::Serialize;
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::Health;
@@ -38,6 +38,37 @@ pub(in crate::routing) struct Feed {
 enum Batch {
     /// Changes that follow each other.
     Changes(Changes),
+    /// Where the log stands.
+    Head(Head),
+    /// Changes were lost; the log goes on from here.
+    Gap(Head),
+}
+
+/// Changes, written down.
+#[derive(Debug, Clone)]
+struct Changes {
+    /// The sequence of the first.
+    first: u64,
+    /// Where in the text each of them ends.
+    ends: Arc<[usize]>,
+    text: Bytes,
+}
+
+impl Feed {
+    pub(in crate::routing) fn new(
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+        heartbeat: Duration,
+    ) -> Self {
+        Self {
+            store,
+            batches: broadcast::Sender::new(BATCHES_MAX),
+            metrics,
+            health,
+            heartbeat,
+        }
+    }
 
     /// Reads the log until the store or, by dropping this, the service is gone.
     pub(in crate::routing) async fn run(&self) {
@@ -89,7 +120,12 @@ enum Batch {
                     }
                 }
                 Err(StoreError::Gone(head)) => {
-                    tracing::error!(after = *at, oldest = head.oldest, head = head.sequence, "changes were lost");
+                    tracing::error!(
+                        after = *at,
+                        oldest = head.oldest,
+                        head = head.sequence,
+                        "changes were lost"
+                    );
                     *at = head.sequence;
                     self.tell(Batch::Gap(head));
                 }
@@ -171,7 +207,9 @@ enum Batch {
                 }
                 Err(head) => {
                     *after = head.sequence;
-                    outlet.write(event("gap", Some(head.sequence), &head)).await?;
+                    outlet
+                        .write(event("gap", Some(head.sequence), &head))
+                        .await?;
                 }
             }
         }
@@ -205,14 +243,15 @@ enum Batch {
                 }
                 Ok(Batch::Gap(head)) => {
                     *after = head.sequence;
-                    outlet.write(event("gap", Some(head.sequence), &head)).await?;
+                    outlet
+                        .write(event("gap", Some(head.sequence), &head))
+                        .await?;
                 }
                 Err(RecvError::Lagged(_)) => return Ok(()),
                 Err(RecvError::Closed) => return Err(Over::Gone),
             }
         }
     }
-
 }
 
 impl Changes {

@@ -77,7 +77,11 @@ fn admit(api: &Api, operation: Operation, peer: &Peer) -> Result<(), ApiError> {
         "the client certificate is for {peer}, which has not the role \"{}\"",
         role.label()
     );
-    Err(ApiError::new(StatusCode::FORBIDDEN, "AuthorizationFailed", message))
+    Err(ApiError::new(
+        StatusCode::FORBIDDEN,
+        "AuthorizationFailed",
+        message,
+    ))
 }
 
 /// Gives the answer the request's id, and keeps it out of caches unless it says otherwise.

@@ -62,8 +62,8 @@ pub(super) async fn lookup(
 
 /// The same for the same answer, in every process and version that writes it alike.
 fn etag(answer: &Answer) -> Result<String, ApiError> {
-    let text = serde_json::to_vec(answer)
-        .map_err(|error| ApiError::unavailable(error.to_string()))?;
+    let text =
+        serde_json::to_vec(answer).map_err(|error| ApiError::unavailable(error.to_string()))?;
     let digest = digest(&SHA256, &text);
     let hex = digest.as_ref().iter().take(ETAG_BYTES);
     let hex: String = hex.map(|byte| format!("{byte:02x}")).collect();

@@ -87,10 +87,6 @@ impl Health {
             _ => {}
         }
     }
-
-    pub(super) fn is_good(&self) -> bool {
-        !self.is_failing.load(Ordering::Relaxed)
-    }
 }
 
 impl Api {
@@ -120,7 +116,10 @@ impl Api {
     pub(super) fn router(self) -> Router {
         let api = Arc::new(self);
         let operations = operations(|operation, routes| {
-            routes.layer(from_fn_with_state((Arc::clone(&api), operation), gate::pass))
+            routes.layer(from_fn_with_state(
+                (Arc::clone(&api), operation),
+                gate::pass,
+            ))
         });
         let (router, _) = operations.split_for_parts();
         router

@@ -20,7 +20,7 @@ use super::{Api, operations};
             mutual TLS; what a client may do depends on the DNS name in its certificate: \"read\" for the data plane, \
             \"authorize\" for an ingress, \"write\" for the books. Every answer has `x-ms-request-id`; every error has \
             the shape of `ErrorBody`, with its code in `x-ms-error-code`, too.",
-        contact(), license(name = "MIT")
+        license(name = "MIT")
     ),
     components(schemas(Change)),
     tags(

@@ -22,7 +22,7 @@ pub(super) trait Place: Sized {
     fn read(path: &RawPathParams) -> Result<Self, ApiError>;
 }
 
-impl<S: Sync, T: Place> FromRequestParts<S> for At<T> {
+impl<S: Send + Sync, T: Place> FromRequestParts<S> for At<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
@@ -109,7 +109,9 @@ fn not_json() -> ApiError {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     let kind = value.and_then(|value| value.split(';').next());
     kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
@@ -161,7 +163,8 @@ impl Parameters {
     /// Each name is one of `known`, and there once at most.
     pub(super) fn read(uri: &Uri, known: &[&str]) -> Result<Self, ApiError> {
         let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri);
-        let Query(pairs) = pairs.map_err(|error| ApiError::parameter("query", error.to_string()))?;
+        let Query(pairs) =
+            pairs.map_err(|error| ApiError::parameter("query", error.to_string()))?;
         let mut all = BTreeMap::new();
         for (name, value) in pairs {
             if !known.contains(&name.as_str()) {
@@ -181,7 +184,7 @@ impl Parameters {
         &self,
         name: &str,
     ) -> Result<Option<T>, ApiError> {
-        let value = self.0.get(name).map(|text| text.parse());
+        let value = self.0.get(name).map(|text| text.parse::<T>());
         let value = value.transpose();
         value.map_err(|error| ApiError::parameter(name, error.to_string()))
     }
@@ -206,9 +209,10 @@ pub(super) fn only<'h>(
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(_), Some(_)) => refused("the header is there twice"),
-        (Some(value), None) => value
-            .to_str()
-            .map_or_else(|_| refused("the header is no text"), |text| Ok(Some(text.trim()))),
+        (Some(value), None) => value.to_str().map_or_else(
+            |_| refused("the header is no text"),
+            |text| Ok(Some(text.trim())),
+        ),
     }
 }
 
@@ -240,14 +244,18 @@ pub(super) fn condition(headers: &HeaderMap) -> Result<Condition, ApiError> {
 }
 
 fn is_tag(text: &str) -> bool {
-    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let inner = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
     inner.is_some_and(|inner| !inner.contains('"'))
 }
 
 /// Whether who asks has this version already (`If-None-Match`, RFC 9110 section 13.1.2: compared weakly).
 pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
     let values = headers.get_all(IF_NONE_MATCH).iter();
-    let mut tags = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let mut tags = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
     tags.any(|tag| {
         let tag = tag.trim();
         tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag

@@ -210,7 +210,13 @@ pub(super) fn connection_path(id: &ConnectionId) -> String {
 }
 
 impl<P> Resource<P> {
-    fn of<T>(path: String, name: &str, kind: &str, versioned: &Versioned<T>, properties: P) -> Self {
+    fn of<T>(
+        path: String,
+        name: &str,
+        kind: &str,
+        versioned: &Versioned<T>,
+        properties: P,
+    ) -> Self {
         Self {
             id: Some(path),
             name: Some(name.to_owned()),

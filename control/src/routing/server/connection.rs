@@ -27,10 +27,12 @@ pub(super) async fn attend(stream: TcpStream, shared: &Shared, mut stop: watch::
     // Answers are small and each is waited for.
     let _ = stream.set_nodelay(true);
     let Some(tls) = shared.tls.borrow().clone() else {
-        shared.metrics.connection_ended(ConnectionEnd::NoCredentials);
+        shared
+            .metrics
+            .connection_ended(ConnectionEnd::NoCredentials);
         return;
     };
-    let handshake = TlsAcceptor::from(tls).accept(stream);
+    let handshake = TlsAcceptor::from(tls.config).accept(stream);
     let stream = tokio::select! {
         handshake = tokio::time::timeout(shared.handshake_timeout, handshake) => handshake,
         _ = stop.wait_for(|stop| *stop) => return,
@@ -44,7 +46,9 @@ pub(super) async fn attend(stream: TcpStream, shared: &Shared, mut stop: watch::
             return;
         }
         Err(_) => {
-            shared.metrics.connection_ended(ConnectionEnd::HandshakeLate);
+            shared
+                .metrics
+                .connection_ended(ConnectionEnd::HandshakeLate);
             return;
         }
     };

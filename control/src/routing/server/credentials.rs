@@ -17,7 +17,15 @@ use crate::routing::metrics::Metrics;
 use crate::routing::options::TlsOptions;
 
 /// What handshakes use now; nothing until both places have given something that proves.
-pub(in crate::routing) type Tls = Option<Arc<ServerConfig>>;
+pub(in crate::routing) type Tls = Option<InUse>;
+
+/// What handshakes use.
+#[derive(Debug, Clone)]
+pub(in crate::routing) struct InUse {
+    pub(in crate::routing) config: Arc<ServerConfig>,
+    /// The last second at which it is of use, Unix time.
+    pub(in crate::routing) until: i64,
+}
 
 /// Both places.
 pub(in crate::routing) struct Credentials {
@@ -69,7 +77,10 @@ impl Credentials {
         {
             match config(identity, trust) {
                 Ok(config) => {
-                    self.tls.send_replace(Some(Arc::new(config)));
+                    self.tls.send_replace(Some(InUse {
+                        config: Arc::new(config),
+                        until: identity.usable_until().min(trust.usable_until()),
+                    }));
                 }
                 Err(error) => tracing::error!(%error, "TLS cannot be set up"),
             }
@@ -78,13 +89,15 @@ impl Credentials {
 
     /// What is wrong with the places at present.
     pub(in crate::routing) fn refusals(&self) -> impl Iterator<Item = CredentialError> {
-        [&self.identity, &self.trust].into_iter().filter_map(|place| {
-            Some(CredentialError {
-                key: place.key,
-                path: place.path(),
-                source: Arc::clone(place.watch.refusal()?),
+        [&self.identity, &self.trust]
+            .into_iter()
+            .filter_map(|place| {
+                Some(CredentialError {
+                    key: place.key,
+                    path: place.path(),
+                    source: Arc::clone(place.watch.refusal()?),
+                })
             })
-        })
     }
 }
 
@@ -119,8 +132,8 @@ impl Place {
 
 fn config(identity: &Bundle, trust: &Bundle) -> Result<ServerConfig, SetupError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let clients =
-        WebPkiClientVerifier::builder_with_provider(trust.roots(), Arc::clone(&provider)).build()?;
+    let clients = WebPkiClientVerifier::builder_with_provider(trust.roots(), Arc::clone(&provider))
+        .build()?;
     let key = identity.certified_key().ok_or(SetupError::NoKey)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])?

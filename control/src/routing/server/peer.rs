@@ -115,8 +115,7 @@ mod tests {
         ]));
         let options = LeafOptions::new(Purpose::Client, names.iter().copied());
         let leaf = DevCa::new("CA").unwrap().leaf(&options).unwrap();
-        let (_, pem) =
-            x509_parser::pem::parse_x509_pem(leaf.chain_pem.as_bytes()).unwrap();
+        let (_, pem) = x509_parser::pem::parse_x509_pem(leaf.chain_pem.as_bytes()).unwrap();
         clients.identify(&pem.contents)
     }
 
@@ -144,6 +143,9 @@ mod tests {
             peer(&["a.x", "b.x", "c.x", "d.x", "e.x"]).to_string(),
             "a.x, b.x, c.x, d.x, …"
         );
-        assert_eq!(Clients(BTreeMap::new()).identify(b"no").to_string(), "no DNS name");
+        assert_eq!(
+            Clients(BTreeMap::new()).identify(b"no").to_string(),
+            "no DNS name"
+        );
     }
 }

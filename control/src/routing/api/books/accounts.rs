@@ -15,7 +15,8 @@ use super::super::{Api, Operation};
 use crate::routing::model::{AccountId, WorkspaceName};
 
 /// The accounts of a workspace, by name.
-#[utoipa::path(get, path = "/v1/workspaces/{workspace}/accounts", tag = "books",
+#[utoipa::path(
+    get, operation_id = "list_accounts", path = "/v1/workspaces/{workspace}/accounts", tag = "books",
     params(("workspace" = String, Path, description = "The workspace."),
         ("$top" = Option<usize>, Query, description = "At most so many: 1 to 1000, otherwise 100."),
         ("$skipToken" = Option<String>, Query, description = "What follows this name.")),
@@ -40,7 +41,8 @@ pub(in super::super) async fn list(
 }
 
 /// An account.
-#[utoipa::path(get, path = "/v1/workspaces/{workspace}/accounts/{account}", tag = "books",
+#[utoipa::path(
+    get, operation_id = "get_account", path = "/v1/workspaces/{workspace}/accounts/{account}", tag = "books",
     params(("workspace" = String, Path, description = "The workspace."),
         ("account" = String, Path, description = "3 to 24 letters, digits and hyphens.")),
     responses((status = 200, body = AccountResource), (status = 304), (status = "default", body = ErrorBody)))]
@@ -55,7 +57,8 @@ pub(in super::super) async fn get(
 }
 
 /// Creates or replaces an account.
-#[utoipa::path(put, path = "/v1/workspaces/{workspace}/accounts/{account}", tag = "books",
+#[utoipa::path(
+    put, operation_id = "put_account", path = "/v1/workspaces/{workspace}/accounts/{account}", tag = "books",
     params(("workspace" = String, Path, description = "The workspace, which must be there."),
         ("account" = String, Path, description = "3 to 24 letters, digits and hyphens."),
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *."),
@@ -79,7 +82,8 @@ pub(in super::super) async fn put(
 }
 
 /// Deletes an account and its connections.
-#[utoipa::path(delete, path = "/v1/workspaces/{workspace}/accounts/{account}", tag = "books",
+#[utoipa::path(
+    delete, operation_id = "delete_account", path = "/v1/workspaces/{workspace}/accounts/{account}", tag = "books",
     params(("workspace" = String, Path, description = "The workspace."),
         ("account" = String, Path, description = "The account."),
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
@@ -98,7 +102,8 @@ pub(in super::super) async fn delete(
 }
 
 /// What a private endpoint to an account can be made to.
-#[utoipa::path(get, path = "/v1/workspaces/{workspace}/accounts/{account}/privateLinkResources", tag = "books",
+#[utoipa::path(
+    get, operation_id = "list_link_resources", path = "/v1/workspaces/{workspace}/accounts/{account}/privateLinkResources", tag = "books",
     params(("workspace" = String, Path, description = "The workspace."),
         ("account" = String, Path, description = "The account.")),
     responses((status = 200, body = ListOf<LinkResource>), (status = "default", body = ErrorBody)))]

@@ -17,7 +17,8 @@ use crate::routing::model::{AccountId, Connection, ConnectionId, Description};
 use crate::routing::store::{Condition, Decision, Put, StoreError};
 
 /// The connections of an account, by name.
-#[utoipa::path(get, path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections", tag = "books",
+#[utoipa::path(
+    get, operation_id = "list_connections", path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections", tag = "books",
     params(("workspace" = String, Path, description = "The workspace."),
         ("account" = String, Path, description = "The account."),
         ("$top" = Option<usize>, Query, description = "At most so many: 1 to 1000, otherwise 100."),
@@ -43,7 +44,8 @@ pub(in super::super) async fn list(
 }
 
 /// A connection.
-#[utoipa::path(get, path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}",
+#[utoipa::path(
+    get, operation_id = "get_connection", path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}",
     tag = "books",
     params(("workspace" = String, Path, description = "The workspace."),
         ("account" = String, Path, description = "The account."),
@@ -63,7 +65,8 @@ pub(in super::super) async fn get(
 ///
 /// Pending may become Approved, Rejected or Disconnected; Approved and Rejected may become each other or Disconnected;
 /// nothing follows Disconnected. The link id never changes.
-#[utoipa::path(put, path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}",
+#[utoipa::path(
+    put, operation_id = "put_connection", path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}",
     tag = "books",
     params(("workspace" = String, Path, description = "The workspace."),
         ("account" = String, Path, description = "The account, which must be there."),
@@ -130,7 +133,8 @@ async fn put_without_state(
 const ATTEMPTS_MAX: u32 = 4;
 
 /// Deletes a connection.
-#[utoipa::path(delete, path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}",
+#[utoipa::path(
+    delete, operation_id = "delete_connection", path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}",
     tag = "books",
     params(("workspace" = String, Path, description = "The workspace."),
         ("account" = String, Path, description = "The account."),
@@ -151,7 +155,8 @@ pub(in super::super) async fn delete(
 }
 
 /// Approves a connection: from the next connection on, the link reaches the account.
-#[utoipa::path(post, path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}/approve",
+#[utoipa::path(
+    post, operation_id = "approve_connection", path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}/approve",
     tag = "books",
     params(("workspace" = String, Path, description = "The workspace."),
         ("account" = String, Path, description = "The account."),
@@ -175,7 +180,8 @@ pub(in super::super) async fn approve(
 }
 
 /// Rejects a connection: its requests are refused within a second, and its open connections end.
-#[utoipa::path(post, path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}/reject",
+#[utoipa::path(
+    post, operation_id = "reject_connection", path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}/reject",
     tag = "books",
     params(("workspace" = String, Path, description = "The workspace."),
         ("account" = String, Path, description = "The account."),

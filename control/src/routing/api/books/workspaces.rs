@@ -15,7 +15,8 @@ use super::super::{Api, Operation};
 use crate::routing::model::WorkspaceName;
 
 /// Every workspace, by name.
-#[utoipa::path(get, path = "/v1/workspaces", tag = "books",
+#[utoipa::path(
+    get, operation_id = "list_workspaces", path = "/v1/workspaces", tag = "books",
     params(("$top" = Option<usize>, Query, description = "At most so many: 1 to 1000, otherwise 100."),
         ("$skipToken" = Option<String>, Query, description = "What follows this name.")),
     responses((status = 200, body = ListOf<WorkspaceResource>), (status = "default", body = ErrorBody)))]
@@ -32,7 +33,8 @@ pub(in super::super) async fn list(
 }
 
 /// A workspace.
-#[utoipa::path(get, path = "/v1/workspaces/{workspace}", tag = "books",
+#[utoipa::path(
+    get, operation_id = "get_workspace", path = "/v1/workspaces/{workspace}", tag = "books",
     params(("workspace" = String, Path, description = "3 to 24 letters, digits and hyphens.")),
     responses((status = 200, body = WorkspaceResource), (status = 304), (status = "default", body = ErrorBody)))]
 pub(in super::super) async fn get(
@@ -46,7 +48,8 @@ pub(in super::super) async fn get(
 }
 
 /// Creates a workspace.
-#[utoipa::path(put, path = "/v1/workspaces/{workspace}", tag = "books",
+#[utoipa::path(
+    put, operation_id = "put_workspace", path = "/v1/workspaces/{workspace}", tag = "books",
     params(("workspace" = String, Path, description = "3 to 24 letters, digits and hyphens."),
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *."),
         ("If-None-Match" = Option<String>, Header, description = "*: it must not be there.")),
@@ -69,7 +72,8 @@ pub(in super::super) async fn put(
 }
 
 /// Deletes a workspace, which must have no accounts.
-#[utoipa::path(delete, path = "/v1/workspaces/{workspace}", tag = "books",
+#[utoipa::path(
+    delete, operation_id = "delete_workspace", path = "/v1/workspaces/{workspace}", tag = "books",
     params(("workspace" = String, Path, description = "3 to 24 letters, digits and hyphens."),
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
     responses((status = 200, description = "It is gone."), (status = 204, description = "It was not there."),
