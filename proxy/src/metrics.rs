@@ -9,6 +9,7 @@
 mod families;
 mod labels;
 mod process;
+mod route_service;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -23,10 +24,12 @@ use prometheus::{
 
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
-    CacheEntry, ConnectOutcome, CredentialUse, LookupEnd, LookupOutcome, Protocol, ReloadOutcome,
-    Reused, RevocationStage, StatusClass, TlsVersion, UpstreamGeneration,
+    CacheEntry, ConnectOutcome, CredentialUse, DistrustReason, LookupEnd, LookupOutcome, Protocol,
+    ReloadOutcome, Reused, RevocationStage, SnapshotRefusal, StatusClass, TlsVersion,
+    UpstreamGeneration,
 };
 use self::process::Process;
+pub use self::route_service::RouteService;
 use crate::access_log::AccessLog;
 use crate::config::Mode;
 use crate::outcome::{Blame, Ending, Refusal};
@@ -64,6 +67,7 @@ pub struct Metrics {
     revocation_duration: By<RevocationStage, Histogram>,
     routes_generation: IntGauge,
     routes_reload: By<ReloadOutcome, IntCounter>,
+    route_service: RouteService,
     credential_not_after: By<CredentialUse, IntGauge>,
     credential_generation: IntGauge,
     credential_refusals: IntCounterVec,
@@ -151,6 +155,7 @@ impl Metrics {
             revocation_duration: maker.histograms("postern_revocation_duration_seconds")?,
             routes_generation: maker.gauge("postern_routes_generation")?,
             routes_reload: maker.counters_by("postern_routes_reload_total")?,
+            route_service: RouteService::new(&maker)?,
             credential_not_after: maker.gauges_by("postern_credential_not_after_seconds")?,
             credential_generation: maker.gauge("postern_credential_generation")?,
             credential_refusals: maker.counters("postern_credential_refusals_total")?,
@@ -356,6 +361,11 @@ impl Metrics {
     /// What the operational log has heard of connections that could not be accepted, read when metrics are asked for.
     pub fn accept_errors(&self, errors: &AcceptErrors) {
         raise(&self.sampled().accept_errors, errors.total());
+    }
+
+    /// What is counted about the account-routing service.
+    pub const fn route_service(&self) -> &RouteService {
+        &self.route_service
     }
 
     /// Changed routes are in use; they are version `generation`.

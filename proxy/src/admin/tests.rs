@@ -62,6 +62,7 @@ fn credentials(folder: &std::path::Path, metrics: &Arc<Metrics>) -> Credentials 
         server: vec![(place("private"), vec![]), (place("nothing"), vec![])],
         identity: place("client"),
         trust: place("trust"),
+        routing: None,
         ticket_keys: None,
     };
     let credentials = Credentials::new(options, Arc::clone(metrics)).unwrap();
@@ -99,6 +100,7 @@ fn fixture() -> Fixture {
         registry: Arc::default(),
         seats,
         drain: Arc::new(Drain::new(options, readiness_, seats_, metrics_)),
+        service: None,
         telemetry,
     };
     Fixture {

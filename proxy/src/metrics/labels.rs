@@ -158,6 +158,36 @@ labels! {
         Refused => "refused",
     }
 
+    /// Why something that the account-routing service said was not believed.
+    pub enum DistrustReason {
+        /// It cannot be read.
+        Malformed => "malformed",
+        /// It names a cluster that is not configured.
+        Cluster => "cluster",
+        /// It does not fit what was asked, or itself.
+        Contradiction => "contradiction",
+        /// An account has no host, too many, or no proper name.
+        Bounds => "bounds",
+        /// It knows less than what was seen before.
+        Behind => "behind",
+    }
+
+    /// Why a snapshot on disk is of no use.
+    pub enum SnapshotRefusal {
+        /// It cannot be read.
+        Unreadable => "unreadable",
+        /// It is not whole, or was changed.
+        Damaged => "damaged",
+        /// It has another format.
+        Format => "format",
+        /// It is too old.
+        TooOld => "too_old",
+        /// It is dated in the future.
+        Future => "future",
+        /// It could not be written.
+        Unwritten => "unwritten",
+    }
+
     /// What credentials are for.
     pub enum CredentialUse {
         /// Our certificates towards clients.
@@ -166,6 +196,10 @@ labels! {
         Client => "client",
         /// The certificate authorities of the ingress.
         Trust => "trust",
+        /// Our certificate towards account routing, if it has one of its own.
+        RoutingClient => "routing_client",
+        /// The certificate authorities of account routing, if it has its own.
+        RoutingTrust => "routing_trust",
         /// The keys of session tickets that the fleet shares.
         Tickets => "tickets",
     }
@@ -275,6 +309,14 @@ pub(super) fn documented() -> Vec<(&'static str, Vec<&'static str>)> {
         (
             "`outcome` of `postern_routes_reload_total`",
             words::<ReloadOutcome>(),
+        ),
+        (
+            "`reason` of `postern_route_answers_distrusted_total`",
+            words::<DistrustReason>(),
+        ),
+        (
+            "`reason` of `postern_route_snapshot_refusals_total`",
+            words::<SnapshotRefusal>(),
         ),
         ("`use`", words::<CredentialUse>()),
     ]

@@ -75,6 +75,18 @@ table! {
     Gauge     postern_routes_generation                         "Counts the versions of the routes that were loaded; 0 before the first."
     Counter   postern_routes_reload_total[outcome]              "Attempts to load changed routes."
 
+    Counter   postern_route_second_attempts_total               "Lookups that were sent to another endpoint or connection, too, since the first failed or took long."
+    Counter   postern_route_answers_distrusted_total[reason]    "Answers, changes and snapshot lines of the account-routing service that were not believed."
+    Gauge     postern_route_stream_up                           "1 while the change stream of the account-routing service is followed."
+    Gauge     postern_route_sequence                            "The newest change of account routing that was seen."
+    Gauge     postern_route_change_seconds                      "When the newest change that was seen was made, in seconds since 1970."
+    Counter   postern_route_changes_total                       "Changes that were applied to the route cache."
+    Counter   postern_route_gaps_total                          "Times that changes were missed, so that every route was asked for again."
+    Gauge     postern_route_contact_seconds                     "When the account-routing service was last heard of, in seconds since 1970; 0 before the first time."
+    Gauge     postern_route_snapshot_seconds                    "When the routes of the snapshot on disk were known to hold, in seconds since 1970; 0 if there is none."
+    Gauge     postern_route_snapshot_bytes                      "Size of the snapshot that was written last."
+    Counter   postern_route_snapshot_refusals_total[reason]     "Snapshots on disk that were not used at start, or not written: `unwritten`."
+
     Gauge     postern_credential_not_after_seconds[use]         "When the first of the credentials in use ceases to be good, in seconds since 1970."
     Gauge     postern_credential_generation                     "Counts the pairs of client certificate and trust that were taken into use towards the ingress; 0 before the first."
     Counter   postern_credential_refusals_total[use, reason]    "New credentials that were refused; the last good ones stay in use."

@@ -2,6 +2,7 @@
 //!
 //! * [`Route`]: what an approved (link id, host) may reach. [`Lookup`]: every definite answer.
 //! * [`RouteSource`]: who answers. `file`: a TOML file that is read again when it changes.
+//!   `remote`: the account-routing service, asked over HTTP/2 and followed by its changes.
 //! * [`Change`]: what a source that knows of changes brings the cache up to date with.
 //! * `cache`: [`RouteCache`], the only way the data plane asks.
 //!
@@ -11,6 +12,7 @@
 mod cache;
 mod file;
 mod none;
+mod remote;
 
 use std::borrow::Borrow;
 use std::error::Error;
@@ -28,6 +30,9 @@ pub use cache::{
 };
 pub use file::{Reload, RouteFile, RouteFileError};
 pub use none::NoRoutes;
+pub use remote::{
+    ClientError, ClientOptions, Contact, Distrusted, RemoteOptions, RemoteRoutes, SnapshotError,
+};
 
 /// What a link may reach: one account, on one cluster, under these hosts. Shared by `Arc`.
 ///

@@ -46,8 +46,8 @@ pub enum ServerError {
     /// The route file is not good.
     #[error("{0}")]
     Routes(String),
-    /// A cluster's logical name cannot be a TLS server name.
-    #[error("upstream.clusters.{0}.name is not a TLS server name")]
+    /// A name that is to be verified cannot be a TLS server name. Has the section.
+    #[error("{0}.name is not a TLS server name")]
     ServerName(String),
     /// Credentials are not good; only `check` fails for this, a running process waits for better ones.
     #[error("{0}")]
@@ -94,7 +94,7 @@ pub fn explain(
     // What is wrong with the certificates is part of the explanation.
     let _ = parts.prove_credentials();
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .map_err(ServerError::Thread)?;
     Ok(runtime.block_on(crate::explain::decide(
@@ -125,6 +125,10 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     server.run(RunArgs {
         shutdown_signal: Box::new(drain::Signals::new(parts.drain.clone())),
     });
+    // Nothing is looked up any more; the next start takes it up from here.
+    if let Some(service) = parts.routes.service() {
+        service.save(parts.authorizer.cache());
+    }
     let flushed = parts.access_log.close(ACCESS_LOG_FLUSH_TIMEOUT);
     tracing::info!(access_log_flushed = flushed, "stopped");
     Ok(())

@@ -158,7 +158,9 @@ impl RouteCache {
         let mut accounts: HashMap<Arc<str>, Gathered> = HashMap::new();
         shared.routes.each(|link, found| {
             let judgement = found.judge(&present, &shared.times);
-            let (Some(id), false) = (link, judgement == Judgement::TooOld) else {
+            // What may have ceased to hold unseen must not come back from a snapshot as if it had been seen.
+            let is_good = found.generation == present.generation && judgement != Judgement::TooOld;
+            let (Some(id), true) = (link, is_good) else {
                 return;
             };
             let limit = found.route.link_limit();
