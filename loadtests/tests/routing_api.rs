@@ -16,7 +16,7 @@ const SESSION_TIMEOUT: Duration = Duration::from_mins(4);
 const EXAMPLES: &str = "8";
 
 // Limit: after so many seconds, no more are made up.
-const SECONDS: &str = "40";
+const SECONDS: &str = "15";
 
 /// The same requests each time.
 const SEED: &str = "5";
