@@ -42,7 +42,7 @@ impl<'c> Writing<'c> {
         Ok(Self {
             database: database.transaction_with_behavior(immediate)?,
             limits,
-            now: Timestamp::now(),
+            now: now(),
         })
     }
 
@@ -100,15 +100,19 @@ impl<'c> Writing<'c> {
     }
 }
 
+/// The time as it is kept: to the second.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
 /// Refuses a change whose condition does not hold for what is there.
 pub(super) fn check<T>(
     condition: Condition,
     current: Option<&Versioned<T>>,
 ) -> Result<(), StoreError> {
-    match condition.holds(current.map(|current| current.etag)) {
-        true => Ok(()),
-        false => Err(StoreError::PreconditionFailed),
-    }
+    let holds = condition.holds(current.map(|current| current.etag));
+    holds.then_some(()).ok_or(StoreError::PreconditionFailed)
 }
 
 /// Where the log stands.

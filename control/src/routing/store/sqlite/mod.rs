@@ -22,6 +22,8 @@ mod pool;
 mod rows;
 mod schema;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod workspaces;
 
 pub use open::OpenError;
@@ -34,7 +36,7 @@ use async_trait::async_trait;
 use postern_api::routing::{Answer, ChangePage, Head};
 use postern_api::{HostName, LinkId};
 use rusqlite::Connection as Database;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Condition, ConnectionEntry, Decision, ETag, Entry, Field, ImportError, Imported, List, Page,
@@ -298,7 +300,7 @@ impl Store for SqliteStore {
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let (head, begun) = oneshot::channel();
-        let (to, accounts) = snapshot::channel();
+        let (to, accounts) = mpsc::channel(snapshot::ACCOUNTS_AHEAD);
         let to = snapshot::Receiver { head, accounts: to };
         self.long_readers
             .start(|database| snapshot::give(database, to))

@@ -19,14 +19,6 @@ pub(super) struct Receiver {
     pub(super) accounts: mpsc::Sender<Result<AccountLinks, StoreError>>,
 }
 
-/// Where each account waits for who reads.
-pub(super) fn channel() -> (
-    mpsc::Sender<Result<AccountLinks, StoreError>>,
-    mpsc::Receiver<Result<AccountLinks, StoreError>>,
-) {
-    mpsc::channel(ACCOUNTS_AHEAD)
-}
-
 /// Gives it, as fast as it is taken. Ends when nobody takes it any more.
 pub(super) fn give(database: &mut Database, to: Receiver) {
     // Nobody waits for the head any more in each case where it is not taken.
@@ -38,9 +30,12 @@ pub(super) fn give(database: &mut Database, to: Receiver) {
     if to.head.send(Ok(head)).is_err() {
         return;
     }
+    // The place of an error is kept: it comes when there may be no other.
+    let Ok(place) = to.accounts.clone().try_reserve_owned() else {
+        return;
+    };
     if let Err(error) = give_accounts(&database, &to.accounts) {
-        // Of those who go away meanwhile nobody is told.
-        let _ = to.accounts.try_send(Err(error));
+        place.send(Err(error));
     }
 }
 
@@ -84,7 +79,7 @@ fn give_accounts(
     Ok(())
 }
 
-// Limit: an account with all its links has at most 64 KiB.
-const ACCOUNTS_AHEAD: usize = 64;
+// Limit: what waits for who reads; an account with all its links has at most 64 KiB.
+pub(super) const ACCOUNTS_AHEAD: usize = 64;
 // Limit: while a snapshot is read, the write-ahead log grows with each change; a million links take seconds.
 const TIME_MAX: Duration = Duration::from_mins(5);
