@@ -141,7 +141,7 @@ pub(super) struct Import {
     #[arg(long, value_name = "NAME")]
     pub(super) workspace: Option<WorkspaceName>,
     /// Create the --file if it is not there.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     pub(super) create: bool,
 }
 
@@ -205,4 +205,71 @@ fn parse_etag(text: &str) -> Result<Version, String> {
         return Err("an etag is what `show` prints after `etag`".to_owned());
     }
     Ok(Version(format!("\"{inner}\"")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        RoutesArguments::command().debug_assert();
+    }
+
+    #[test]
+    fn each_command_tells_its_exit_codes() {
+        let mut command = RoutesArguments::command();
+        command.build();
+        for each in command.get_subcommands_mut() {
+            if !["defaults", "help"].contains(&each.get_name()) {
+                let help = each.render_long_help().to_string();
+                assert!(help.contains("3 no answer"), "{}", each.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn bad_input_names_its_argument() {
+        for (arguments, argument) in [
+            (&["show", "a"][..], "<WHICH>"),
+            (&["show", "clinic/images/"], "<WHICH>"),
+            (&["show", "clinic/images/a/b"], "<WHICH>"),
+            (&["show", "https://x/y"], "<WHICH>"),
+            (&["approve", "clinic/images"], "[CONNECTION]"),
+            (&["approve"], "<CONNECTION>"),
+            (
+                &["approve", "clinic/images/a", "--link-id", "7"],
+                "--link-id <N>",
+            ),
+            (&["approve", "--link-id", "-7"], "--link-id <N>"),
+            (
+                &["reject", "clinic/images/a", "--description", "a\nb"],
+                "--description <TEXT>",
+            ),
+            (
+                &["reject", "clinic/images/a", "--etag", "a\"b"],
+                "--etag <ETAG>",
+            ),
+            (&["list", "--state", "approving"], "--state <STATE>"),
+            (&["list", "--workspace", "-"], "--workspace <NAME>"),
+            (&["lookup", "4294967296", "a.example"], "<LINKID>"),
+            (&["lookup", "7", "*.example"], "<HOST>"),
+            (&["lookup", "7", "a.example:443"], "<HOST>"),
+            (&["lookup", "7", "a.example."], "<HOST>"),
+            (&["import"], "<FILE>"),
+        ] {
+            let all = ["routes"].iter().chain(arguments);
+            let refused = RoutesArguments::try_parse_from(all)
+                .unwrap_err()
+                .to_string();
+            assert!(refused.contains(argument), "{arguments:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_version_may_be_quoted() {
+        assert_eq!(parse_etag("1f"), parse_etag("\"1f\""));
+    }
 }

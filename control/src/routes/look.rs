@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use postern_api::routing::{Answer, LookupAnswer};
+use postern_api::routing::Answer;
 use postern_api::{CustomerKey, HostName, LinkId};
 use serde::Serialize;
 
@@ -153,6 +153,14 @@ pub(super) async fn show(books: &dyn Books, which: &Which, json: bool) -> Result
     }
 }
 
+/// A lookup's answer, as JSON.
+#[derive(Serialize)]
+struct Looked {
+    sequence: u64,
+    #[serde(flatten)]
+    answer: Answer,
+}
+
 /// Says what the data plane would be told. Whether the link reaches the host.
 pub(super) async fn lookup(
     books: &dyn Books,
@@ -165,12 +173,7 @@ pub(super) async fn lookup(
     let (sequence, answer) = asked.map_err(|failure| Failure::NoAnswer(failure.to_string()))?;
     let found = matches!(answer, Answer::Found { .. });
     if json {
-        let max_age = 0;
-        print::json(&LookupAnswer {
-            sequence,
-            max_age,
-            answer,
-        })?;
+        print::json(&Looked { sequence, answer })?;
     } else {
         let words = decision(link, host, &answer);
         print::out(&format!(
@@ -313,8 +316,14 @@ pub(super) fn connection_page(
     page.line("connection", id);
     page.line("state", connection.state);
     page.line("link id", connection.link_id);
-    page.line("description", print::plain(connection.description.as_str()));
-    page.line("request", print::plain(connection.request_message.as_str()));
+    for (name, text) in [
+        ("description", connection.description.as_str()),
+        ("request", connection.request_message.as_str()),
+    ] {
+        if !text.is_empty() {
+            page.line(name, print::plain(text));
+        }
+    }
     if let Some(limit) = connection.requests_per_second {
         page.line("limit", format!("{limit} requests a second"));
     }
@@ -328,9 +337,8 @@ struct Page(String);
 
 impl Page {
     fn line(&mut self, name: &str, value: impl std::fmt::Display) {
-        let line = format!("{name:<14}  {value}");
         // Writing to a `String` cannot fail.
-        let _ = writeln!(self.0, "{}", line.trim_end());
+        let _ = writeln!(self.0, "{name:<14}  {value}");
     }
 
     fn history<T>(&mut self, kept: &Kept<T>, now: Timestamp) {

@@ -288,3 +288,154 @@ fn parse_period(text: &str) -> Result<Duration, String> {
     }
     Ok(read)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::super::RoutesArguments;
+    use super::*;
+
+    /// Where these arguments, variables and file say that the books are.
+    fn placed(arguments: &[&str], env: &[(&str, &str)], file: &str) -> Result<Place, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("routes.toml");
+        std::fs::write(&path, file).unwrap();
+        let config = path.to_str().unwrap();
+        let all = ["routes", "list", "--config", config]
+            .into_iter()
+            .chain(arguments.iter().copied());
+        let read = RoutesArguments::try_parse_from(all).map_err(|error| error.to_string())?;
+        let env = env.iter().map(|(name, value)| {
+            (
+                format!("POSTERN_CONTROL_ROUTES_{name}"),
+                (*value).to_owned(),
+            )
+        });
+        let shown = format!("{}/", folder.path().display());
+        read.at.place(env).map_err(|why| why.replace(&shown, ""))
+    }
+
+    fn service(place: Place) -> ServicePlace {
+        let Place::Service(place) = place else {
+            panic!("{place:?}");
+        };
+        place
+    }
+
+    const FILE: &str =
+        "service = \"https://file.example:1\"\nidentity = \"/id\"\nname = \"n.example\"\n";
+
+    #[test]
+    fn arguments_stand_above_variables_and_those_above_the_file() {
+        let named = |arguments: &[&str], env: &[(&str, &str)]| {
+            let place = service(placed(arguments, env, FILE).unwrap());
+            format!("{}:{} {}", place.host, place.port, place.name)
+        };
+        let env = [("SERVICE", "https://env.example:2")];
+        assert_eq!(named(&[], &[]), "file.example:1 n.example");
+        assert_eq!(named(&[], &env), "env.example:2 n.example");
+        let arguments = ["--service", "https://argument.example"];
+        assert_eq!(
+            named(&arguments, &env),
+            "argument.example:443 argument.example"
+        );
+        let arguments = ["--service", "https://[::1]:3", "--name", "m.example"];
+        assert_eq!(named(&arguments, &env), "::1:3 m.example");
+    }
+
+    #[test]
+    fn who_names_a_file_means_no_service() {
+        let place = placed(&["--file", "/b.sqlite"], &[("CONNECTIONS_MAX", "7")], FILE);
+        let path = PathBuf::from("/b.sqlite");
+        let connections_max = 7.try_into().unwrap();
+        let file = FilePlace {
+            path,
+            connections_max,
+        };
+        assert_eq!(place.unwrap(), Place::File(file));
+    }
+
+    #[test]
+    fn one_kind_of_identity_takes_the_place_of_the_other() {
+        let arguments = ["--cert", "/c", "--key", "/k"];
+        let place = service(placed(&arguments, &[], FILE).unwrap());
+        let (cert, key) = ("/c".into(), "/k".into());
+        assert_eq!(place.identity, IdentityPlace::Apart { cert, key });
+    }
+
+    #[test]
+    fn what_is_missing_or_twofold_is_told_by_its_argument() {
+        let at = "https://a.example:1";
+        for (arguments, file, why) in [
+            (&[][..], "", "where are the books? Say --service"),
+            (
+                &[],
+                "service = \"https://a\"\nfile = \"b\"",
+                "both a service and a file are named",
+            ),
+            (
+                &["--service", at],
+                "",
+                "the service wants to know who asks: say --identity",
+            ),
+            (&["--service", at, "--cert", "c"], "", "--cert needs --key"),
+            (&["--service", at, "--key", "k"], "", "--key needs --cert"),
+            (
+                &["--service", "http://a:1", "--identity", "i"],
+                "",
+                "--service: `http://a:1` is not https://HOST:PORT",
+            ),
+            (
+                &["--service", "https://a:1/x", "--identity", "i"],
+                "",
+                "--service: `https://a:1/x` is not",
+            ),
+            (
+                &["--service", "https://u@a:1", "--identity", "i"],
+                "",
+                "--service: `https://u@a:1` is not",
+            ),
+            (
+                &["--service", "https://a:99999", "--identity", "i"],
+                "",
+                "--service: `https://a:99999` is not",
+            ),
+            (
+                &[],
+                "timeout = \"0s\"",
+                "routes.toml:1: timeout: must be from 1ms to 10m",
+            ),
+            (
+                &[],
+                "connections_max = 0",
+                "routes.toml:1: connections_max: an account may have 1 to 1000",
+            ),
+            (
+                &[],
+                "sevice = \"a\"",
+                "routes.toml:1:1: unknown key `sevice`; did you mean `service`?",
+            ),
+        ] {
+            let told = placed(arguments, &[], file).unwrap_err();
+            assert!(told.starts_with(why), "{told}");
+        }
+        let told = placed(&[], &[("SEVICE", "a")], "").unwrap_err();
+        assert!(
+            told.contains("did you mean `POSTERN_CONTROL_ROUTES_SERVICE`?"),
+            "{told}"
+        );
+        let conflict = ["--file", "a", "--service", at];
+        assert!(
+            placed(&conflict, &[], "")
+                .unwrap_err()
+                .contains("cannot be used with")
+        );
+        let period = ["--file", "a", "--timeout", "11m"];
+        assert!(
+            placed(&period, &[], "")
+                .unwrap_err()
+                .contains("at most 10m")
+        );
+    }
+}
