@@ -124,8 +124,11 @@ pub struct Change {
     pub links: Vec<Link>,
 }
 
-/// Where the change log stands. Sent when a stream begins and then every few seconds, so that who hears nothing
-/// knows that the stream is broken.
+/// Where the change log stands. A stream sends it once everything before is sent, and then every few seconds, so that
+/// who hears nothing knows that the stream is broken. It never names a change that the stream has not sent before.
+///
+/// As a `gap`: changes that followed what was asked for are no longer kept, and the stream goes on after `sequence`.
+/// What was before, only a snapshot tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]

@@ -134,8 +134,10 @@ async fn read(request: Request) -> Result<bytes::Bytes, ApiError> {
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        // "?" is for what has no name, as the text ends before it or is no JSON; "." for the whole.
         let path = error.path().to_string();
-        let path = Some(path).filter(|path| path != ".");
+        let path = path.trim_end_matches('?').trim_end_matches('.');
+        let path = Some(path.to_owned()).filter(|path| !path.is_empty());
         let message = error.into_inner().to_string();
         // What is missing has no path of its own, but it has a name.
         let missing = message.strip_prefix("missing field `");

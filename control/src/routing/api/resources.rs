@@ -6,6 +6,7 @@
 
 use std::num::NonZeroU32;
 
+use jiff::Timestamp;
 use postern_api::{LinkId, LinkState, ServiceKind};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -224,8 +225,8 @@ impl<P> Resource<P> {
             etag: Some(versioned.etag.to_string()),
             properties,
             system_data: Some(SystemData {
-                created_at: versioned.created.to_string(),
-                last_modified_at: versioned.changed.to_string(),
+                created_at: to_the_second(versioned.created),
+                last_modified_at: to_the_second(versioned.changed),
             }),
         }
     }
@@ -351,6 +352,10 @@ impl LinkResource {
             system_data: None,
         }
     }
+}
+
+fn to_the_second(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 const WORKSPACE: &str = "Postern/workspaces";

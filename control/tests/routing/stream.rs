@@ -1,0 +1,123 @@
+//! The stream of changes: its beginning, signs of life, resuming, gaps.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::client::Events;
+use super::scene::{CONNECTION, Scene, approve};
+
+fn lively(config: &mut postern_control::routing::Config) {
+    config.changes.heartbeat = Duration::from_millis(50);
+}
+
+#[tokio::test]
+async fn a_stream_tells_what_was_and_what_comes_and_that_it_lives() {
+    let scene = Scene::with(lively).await;
+    let mut people = scene.filled().await;
+    let mut proxy = scene.proxy().await;
+    let mut events = Events::of(&mut proxy, "/v1/changes?after=0", &[]).await;
+    for (id, what) in [(1, "account.created"), (2, "connection.created")] {
+        let event = events.next().await.unwrap();
+        assert_eq!((event.name.as_str(), event.id), ("change", Some(id)));
+        assert_eq!(
+            (&event.data["sequence"], &event.data["what"]),
+            (&json!(id), &json!(what))
+        );
+    }
+    for _ in 0..3 {
+        let head = events.next().await.unwrap();
+        assert_eq!((head.name.as_str(), head.id), ("head", None));
+        assert_eq!(head.data, json!({"sequence": 2, "oldest": 1}));
+    }
+    approve(&mut people).await;
+    let approved = events.next_change().await.unwrap();
+    assert_eq!(
+        (approved.id, &approved.data["what"]),
+        (Some(3), &json!("connection.approved"))
+    );
+    assert_eq!(
+        approved.data["links"],
+        json!([{"linkId": "7", "state": "Approved"}])
+    );
+    let (_, metrics) = scene.admin("/metrics").await;
+    assert!(
+        metrics.contains("postern_routing_subscribers 1\n"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("postern_routing_changes_total{what=\"connection.approved\"} 1\n"));
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_after_what_is_known() {
+    let scene = Scene::with(lively).await;
+    let mut people = scene.filled().await;
+    approve(&mut people).await;
+    let mut proxy = scene.proxy().await;
+    let resumed = [
+        ("/v1/changes?after=2", &[][..]),
+        ("/v1/changes?after=0", &[("last-event-id", "2")]),
+        ("/v1/changes", &[("last-event-id", "2")]),
+    ];
+    for (path, headers) in resumed {
+        let mut events = Events::of(&mut proxy, path, headers).await;
+        assert_eq!(events.next().await.unwrap().id, Some(3), "{path}");
+        assert_eq!(events.next().await.unwrap().data["sequence"], 3);
+    }
+    let mut current = Events::of(&mut proxy, "/v1/changes?after=3", &[]).await;
+    assert_eq!(current.next().await.unwrap().name, "head");
+    let bad = [("accept", "text/event-stream"), ("last-event-id", "x")];
+    let answer = proxy.get_with("/v1/changes", &bad).await;
+    assert_eq!(answer.error().2, "Last-Event-ID");
+}
+
+#[tokio::test]
+async fn what_cannot_be_resumed_begins_with_a_gap_and_goes_on() {
+    let scene = Scene::with(lively).await;
+    let mut people = scene.filled().await;
+    let mut proxy = scene.proxy().await;
+    let mut events = Events::of(&mut proxy, "/v1/changes?after=99", &[]).await;
+    let gap = events.next().await.unwrap();
+    assert_eq!((gap.name.as_str(), gap.id), ("gap", Some(2)));
+    assert_eq!(gap.data, json!({"sequence": 2, "oldest": 1}));
+    assert_eq!(events.next().await.unwrap().name, "head");
+    approve(&mut people).await;
+    assert_eq!(events.next_change().await.unwrap().id, Some(3));
+}
+
+#[tokio::test]
+async fn a_stream_ends_in_order_when_the_service_stops() {
+    let scene = Scene::with(lively).await;
+    scene.filled().await;
+    let mut proxy = scene.proxy().await;
+    let mut events = Events::of(&mut proxy, "/v1/changes?after=2", &[]).await;
+    assert_eq!(events.next().await.unwrap().name, "head");
+    scene.tell_to_stop();
+    while let Some(event) = events.next().await {
+        assert_eq!(event.name, "head");
+    }
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_by_another_process_is_told_as_well() {
+    let scene = Scene::with(lively).await;
+    scene.filled().await;
+    let mut proxy = scene.proxy().await;
+    let mut events = Events::of(&mut proxy, "/v1/changes?after=2", &[]).await;
+    assert_eq!(events.next().await.unwrap().name, "head");
+    use postern_control::routing::store::sqlite::{SqliteOptions, SqliteStore};
+    use postern_control::routing::store::{Condition, Store as _};
+    let options = SqliteOptions::new(scene.folder.path().join("routing.sqlite"));
+    let other = SqliteStore::open(&options).await.unwrap();
+    let id = postern_control::routing::model::ConnectionId {
+        account: "clinic/images".parse().unwrap(),
+        name: CONNECTION.rsplit('/').next().unwrap().parse().unwrap(),
+    };
+    assert!(other.delete_connection(&id, Condition::Any).await.unwrap());
+    let event = events.next_change().await.unwrap();
+    assert_eq!(
+        (event.id, &event.data["what"]),
+        (Some(3), &json!("connection.deleted"))
+    );
+}
