@@ -171,6 +171,13 @@ impl<V> Table<V> {
         self.evictions.load(Ordering::Relaxed)
     }
 
+    /// Room for how many was ever made.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        let places = |shard: &RwLock<Shard<V>>| shard.read().slots.num_buckets();
+        self.shards.iter().map(places).sum()
+    }
+
     fn shard(&self, hash: u64) -> &RwLock<Shard<V>> {
         // Neither the bits that choose the place in the shard (the lowest) nor those kept there (the highest).
         let bits = (hash >> 20) & 0xffff_ffff;
