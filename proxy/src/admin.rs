@@ -192,7 +192,8 @@ impl Admin {
             &question.sni,
             &question.host,
         );
-        json(StatusCode::OK, &explanation.await)
+        let service = self.sources.service.as_deref();
+        json(StatusCode::OK, &explanation.await.with_service(service))
     }
 
     fn connections(&self) -> Answer {

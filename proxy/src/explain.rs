@@ -12,6 +12,7 @@ use crate::connection::authorize::{Authorizer, Permit};
 use crate::credentials::Credentials;
 use crate::outcome::{Answer, Refusal};
 use crate::request::admit;
+use crate::routing::RemoteRoutes;
 
 /// What would happen to one request on one connection, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,8 +29,22 @@ pub struct Explanation {
     /// The cluster that the request would go to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+    /// How it stands with the account-routing service, if routes come from there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceContact>,
     /// Each step of the decision, in order.
     pub steps: Vec<Step>,
+}
+
+/// When the account-routing service was last heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ServiceContact {
+    /// How many seconds ago; none if it never was.
+    pub last_contact_seconds: Option<u64>,
+    /// Whether the last attempt to reach it failed.
+    pub out_of_reach: bool,
+    /// The newest change that was seen; 0 if there was none.
+    pub sequence: u64,
 }
 
 /// What the client would get.
@@ -154,6 +169,7 @@ impl Explanation {
             reason,
             account: None,
             cluster: None,
+            service: None,
             steps,
         }
     }
@@ -166,8 +182,46 @@ impl Explanation {
             reason: refusal.explanation().to_owned(),
             account: None,
             cluster: None,
+            service: None,
             steps,
         }
+    }
+}
+
+impl Explanation {
+    /// With how it stands with the account-routing service, if routes come from there.
+    #[must_use]
+    pub fn with_service(mut self, service: Option<&RemoteRoutes>) -> Self {
+        self.service = service.map(ServiceContact::of);
+        self
+    }
+}
+
+impl ServiceContact {
+    /// As it is now.
+    pub fn of(service: &RemoteRoutes) -> Self {
+        let contact = service.contact();
+        Self {
+            last_contact_seconds: contact.age().map(|age| age.as_secs()),
+            out_of_reach: contact.is_out_of_reach(),
+            sequence: service.sequence(),
+        }
+    }
+}
+
+impl fmt::Display for ServiceContact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.last_contact_seconds {
+            Some(seconds) => write!(f, "last heard of {seconds} s ago")?,
+            None => f.write_str("never heard of")?,
+        }
+        if self.out_of_reach {
+            f.write_str(", out of reach now")?;
+        }
+        if self.sequence > 0 {
+            write!(f, ", at change {}", self.sequence)?;
+        }
+        Ok(())
     }
 }
 
@@ -207,6 +261,9 @@ impl fmt::Display for Explanation {
         if let Some(cluster) = &self.cluster {
             writeln!(f, "cluster:  {cluster}")?;
         }
+        if let Some(service) = &self.service {
+            writeln!(f, "service:  {service}")?;
+        }
         Ok(())
     }
 }
@@ -224,6 +281,7 @@ mod tests {
         };
         let explanation = Explanation::refused(Refusal::LinkNotApproved, vec![step]);
         let text = explanation.to_string();
+        assert!(!text.contains("service:"), "{text}");
         assert!(
             text.starts_with("no  authorize     link 7 is Pending\ndecision: link_not_approved\n"),
             "{text}"
@@ -232,5 +290,26 @@ mod tests {
         let json = serde_json::to_value(&explanation).unwrap();
         assert_eq!(json["answer"]["status"], 403);
         assert_eq!(json["steps"][0]["passed"], false);
+    }
+
+    #[test]
+    fn the_service_is_told_of_where_routes_come_from_it() {
+        let shown = |last_contact_seconds, out_of_reach, sequence| {
+            let contact = ServiceContact {
+                last_contact_seconds,
+                out_of_reach,
+                sequence,
+            };
+            contact.to_string()
+        };
+        assert_eq!(
+            shown(Some(3), false, 812),
+            "last heard of 3 s ago, at change 812"
+        );
+        assert_eq!(
+            shown(Some(90), true, 812),
+            "last heard of 90 s ago, out of reach now, at change 812"
+        );
+        assert_eq!(shown(None, false, 0), "never heard of");
     }
 }

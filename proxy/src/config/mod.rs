@@ -5,7 +5,7 @@
 //! Never opens what a path names, never holds a secret.
 //!
 //! How options are declared, read and checked is [`postern_chassis`]'s part. Variables that begin with
-//! `POSTERN_CONTROL_` are `postern-control`'s and ignored here.
+//! `POSTERN_CONTROL_` or `POSTERN_ROUTING_` are `postern-control`'s and ignored here.
 //!
 //! Each section is a small struct of its own. A part of the proxy is given its section, never the `Config`.
 //!
@@ -124,7 +124,7 @@ const INTRODUCTION: &str = "\
 impl Root for Config {
     const PROGRAM: &'static str = "postern";
     const PREFIX: &'static str = "POSTERN_";
-    // `postern-control` may run with the same environment, so no option of ours may begin with `control`.
+    // `postern-control` may run with the same environment, so no option of ours may begin with `control` or `routing`.
     const OTHERS: &'static [&'static str] = &["POSTERN_CONTROL_", "POSTERN_ROUTING_"];
     const INTRODUCTION: &'static str = INTRODUCTION;
 

@@ -16,6 +16,7 @@ mod listen;
 mod parts;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::server::configuration::ServerConf;
@@ -97,13 +98,14 @@ pub fn explain(
         .enable_all()
         .build()
         .map_err(ServerError::Thread)?;
-    Ok(runtime.block_on(crate::explain::decide(
+    let explanation = runtime.block_on(crate::explain::decide(
         &parts.authorizer,
         &parts.credentials,
         link_id,
         sni,
         host,
-    )))
+    ));
+    Ok(explanation.with_service(parts.routes.service().map(Arc::as_ref)))
 }
 
 /// Serves until told to stop, then drains.

@@ -19,6 +19,8 @@ mod contact;
 mod follow;
 mod snapshot;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
