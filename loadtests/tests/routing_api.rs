@@ -1,4 +1,4 @@
-//! The API of account routing, as programs that are not ours understand its OpenAPI document.
+//! The API of account routing, as programs that are not ours understand its `OpenAPI` document.
 
 #![allow(clippy::unwrap_used, reason = "the set-up is part of each test")]
 

@@ -106,10 +106,10 @@ impl Account {
              cluster = \"dicom\"\n"
         );
         if !self.key_is_accessible {
-            account.push_str("customer_key = \"not_accessible\"\n");
+            account += "customer_key = \"not_accessible\"\n";
         }
         if let Some(limit) = self.requests_per_second {
-            account.push_str(&format!("requests_per_second = {limit}\n"));
+            account += &format!("requests_per_second = {limit}\n");
         }
         links.iter().fold(account, |text, (link_id, state)| {
             text + &format!("[[accounts.links]]\nlink_id = {link_id}\nstate = \"{state}\"\n")

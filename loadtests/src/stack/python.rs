@@ -42,7 +42,7 @@ pub const KEY_VAULT: Scripts = Scripts {
     requirements: include_str!("../../key_vault/requirements.txt"),
 };
 
-/// A validator of OpenAPI documents, and a fuzzer that goes by them.
+/// A validator of `OpenAPI` documents, and a fuzzer that goes by them.
 pub const ROUTING_API: Scripts = Scripts {
     folder: concat!(env!("CARGO_MANIFEST_DIR"), "/routing_api"),
     requirements: include_str!("../../routing_api/requirements.txt"),

@@ -15,8 +15,8 @@ use crate::stack::postern::{Postern, SNAPSHOT};
 use crate::stack::{Deadline, StackError, write_file};
 
 /// A snapshot is young for so long.
-const YOUNG: Duration = Duration::from_secs(10);
-const YOUNG_VARIABLE: (&str, &str) = ("POSTERN_ROUTE_CACHE__STALE_MAX", "10s");
+const YOUNG: Duration = Duration::from_secs(6);
+const YOUNG_VARIABLE: (&str, &str) = ("POSTERN_ROUTE_CACHE__STALE_MAX", "6s");
 
 // Limit: who is not ready then has had the time to become it; the others need a tenth of it.
 const NOT_READY: Duration = Duration::from_secs(2);

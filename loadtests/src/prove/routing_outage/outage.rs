@@ -62,7 +62,7 @@ pub(super) async fn prove(
     .await;
     proof.row(
         "readiness turns at the ceiling",
-        at_ceiling(ended?, stale_max),
+        at_ceiling(&ended?, stale_max),
     );
     proof.row("then, known links are refused, too", refused(stage).await);
 
@@ -150,7 +150,7 @@ async fn unready(postern: &Postern, since: Instant) -> Result<Duration, Broken> 
     Ok(after)
 }
 
-fn at_ceiling(ended: Vec<Duration>, stale_max: Duration) -> Result<String, Broken> {
+fn at_ceiling(ended: &[Duration], stale_max: Duration) -> Result<String, Broken> {
     let text = format!("after {ended:.1?} of {stale_max:?}");
     // The last sign of life was some time before the service was killed.
     let range = stale_max.saturating_sub(Duration::from_secs(2))..stale_max + SLACK;
