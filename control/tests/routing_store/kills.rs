@@ -19,7 +19,7 @@ pub fn whatever_was_acknowledged_outlasts_a_kill() {
     let mut unseen = 0;
     for round in 0..ROUNDS {
         // Alone, it leaves its own files to be recovered; beside another, one that knows how far it was.
-        let acknowledged = if round % 2 == 0 {
+        let acknowledged = if round.is_multiple_of(2) {
             killed(&path, round, &mut chance)
         } else {
             state::block_on(async {
@@ -52,7 +52,7 @@ fn killed(path: &Path, round: usize, chance: &mut Chance) -> Vec<Change> {
     let mut writer = other::start(WRITE, path, &round.to_string());
     let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
     // Now and then before it has said anything, when it may not have opened the file yet.
-    let count = chance.below(if round % 8 == 0 { 1 } else { 60 });
+    let count = chance.below(if round.is_multiple_of(8) { 1 } else { 60 });
     let mut acknowledged: Vec<_> = lines
         .by_ref()
         .take(count)

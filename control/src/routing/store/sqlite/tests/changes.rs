@@ -235,7 +235,7 @@ async fn the_head_moves_with_own_changes_at_once_and_with_others_soon() {
     assert_eq!(own.borrow_and_update().sequence, 1);
     // Limit: far longer than the tenth of a second between two looks.
     let moved = timeout(
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         theirs.wait_for(|head| head.sequence == 1),
     );
     assert_eq!(moved.await.unwrap().unwrap().oldest, 1);
@@ -245,7 +245,7 @@ async fn the_head_moves_with_own_changes_at_once_and_with_others_soon() {
         .await
         .unwrap();
     let moved = timeout(
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         own.wait_for(|head| head.sequence == 2),
     );
     moved.await.unwrap().unwrap();

@@ -6,7 +6,7 @@ use super::scene::{Scene, account, account_id, connection, connection_id, worksp
 use crate::routing::model::Workspace;
 use crate::routing::store::{Condition, Decision, Store as _, StoreError};
 
-fn failed<T>(result: Result<T, StoreError>) -> bool {
+fn failed<T>(result: &Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::PreconditionFailed))
 }
 
@@ -30,43 +30,45 @@ async fn a_change_whose_condition_does_not_hold_changes_nothing() {
     let (stale, absent) = (Condition::IfMatch(old), Condition::IfNoneMatch);
     for condition in [stale, absent] {
         assert!(failed(
-            store.put_workspace(&clinic, Workspace {}, condition).await
+            &store.put_workspace(&clinic, Workspace {}, condition).await
         ));
-        assert!(failed(store.delete_workspace(&clinic, condition).await));
+        assert!(failed(&store.delete_workspace(&clinic, condition).await));
         assert!(failed(
-            store
+            &store
                 .put_account(&id, account(&["b.example"]), condition)
                 .await
         ));
         assert!(failed(
-            store
+            &store
                 .put_account(&id, account(&["a.example"]), condition)
                 .await
         ));
-        assert!(failed(store.delete_account(&id, condition).await));
+        assert!(failed(&store.delete_account(&id, condition).await));
         let value = connection(7, LinkState::Rejected);
-        assert!(failed(store.put_connection(&pe, value, condition).await));
+        assert!(failed(&store.put_connection(&pe, value, condition).await));
         let decision = Decision {
             state: LinkState::Rejected,
             description: None,
         };
-        assert!(failed(store.decide(&pe, decision, condition).await));
-        assert!(failed(store.delete_connection(&pe, condition).await));
+        assert!(failed(&store.decide(&pe, decision, condition).await));
+        assert!(failed(&store.delete_connection(&pe, condition).await));
     }
     for condition in [stale, Condition::IfExists] {
         assert!(failed(
-            store.put_workspace(&nobody, Workspace {}, condition).await
+            &store.put_workspace(&nobody, Workspace {}, condition).await
         ));
-        assert!(failed(store.delete_workspace(&nobody, condition).await));
+        assert!(failed(&store.delete_workspace(&nobody, condition).await));
         assert!(failed(
-            store
+            &store
                 .put_account(&none, account(&["b.example"]), condition)
                 .await
         ));
-        assert!(failed(store.delete_account(&none, condition).await));
+        assert!(failed(&store.delete_account(&none, condition).await));
         let value = connection(8, LinkState::Pending);
-        assert!(failed(store.put_connection(&no_pe, value, condition).await));
-        assert!(failed(store.delete_connection(&no_pe, condition).await));
+        assert!(failed(
+            &store.put_connection(&no_pe, value, condition).await
+        ));
+        assert!(failed(&store.delete_connection(&no_pe, condition).await));
     }
     assert_eq!(scene.dump(), before);
 }

@@ -4,7 +4,6 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use futures_util::FutureExt as _;
 use postern_api::LinkState;
 use rusqlite::Connection as Database;
 use tempfile::TempDir;
@@ -177,7 +176,7 @@ async fn too_much_that_waits_is_refused_at_once() {
     // Each is polled once, the last is one too many.
     let first = waiting
         .iter_mut()
-        .map(|delete| delete.now_or_never())
+        .map(futures_util::FutureExt::now_or_never)
         .collect::<Vec<_>>();
     let last = first.into_iter().last().flatten();
     assert!(matches!(last, Some(Err(StoreError::Busy))), "{last:?}");
@@ -189,4 +188,20 @@ async fn too_much_that_waits_is_refused_at_once() {
     for delete in waiting {
         assert!(!delete.await.unwrap());
     }
+}
+
+#[tokio::test]
+async fn a_panic_leaves_nothing_behind_and_the_connection_at_work() {
+    let scene = Scene::new().await;
+    let before = scene.dump();
+    let work = scene.store.write(|writing| {
+        let sql = "INSERT INTO workspaces VALUES (9, 'half', 9, 0, 0)";
+        writing.database.execute(sql, [])?;
+        assert!(writing.database.is_autocommit(), "a panic on purpose");
+        Ok::<_, StoreError>(())
+    });
+    let error = work.await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    assert_eq!(scene.dump(), before);
+    scene.account("clinic/images", &["a.example"]).await;
 }

@@ -10,8 +10,8 @@ use rusqlite::{Connection as Database, OpenFlags};
 use tempfile::TempDir;
 
 use crate::routing::model::{
-    Account, AccountId, Connection, ConnectionId, Description, RequestMessage, Workspace,
-    WorkspaceName,
+    Account, AccountId, Connection, ConnectionId, CustomerManagedKey, Description,
+    PublicNetworkAccess, RequestMessage, Workspace, WorkspaceName,
 };
 use crate::routing::store::sqlite::{SqliteOptions, SqliteStore};
 use crate::routing::store::{Condition, ConnectionEntry, Decision, ETag, Entry, Store, StoreError};
@@ -151,8 +151,8 @@ pub(super) fn account(hosts: &[&str]) -> Account {
         kind: ServiceKind::Dicom,
         hosts: hosts.try_into().unwrap(),
         cluster: "dicom".parse().unwrap(),
-        public_network_access: Default::default(),
-        customer_key: Default::default(),
+        public_network_access: PublicNetworkAccess::default(),
+        customer_key: CustomerManagedKey::default(),
         requests_per_second: None,
         connections_max: None,
     }
