@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use postern_chassis::whole;
 use postern_control::routes::{self, RoutesArguments};
-use postern_control::routing::{self, RoutingError, Service};
+use postern_control::routing::{self, Service};
 use postern_control::sidecar::{self, Sidecar, SidecarError};
 use postern_control::start::{self, Failure, Threads};
 use tokio::sync::watch;
@@ -131,7 +130,8 @@ fn sidecar(run: &Run) -> Result<(), Failure> {
     let config: sidecar::Config = start::load(&run.file.config)?;
     start::log(config.log.level)?;
     start::runtime(Threads::One)?.block_on(async {
-        let sidecar = Sidecar::new(&config).map_err(sidecar_failure)?;
+        let failed = |error: SidecarError| Failure::of(&error, error.is_configuration());
+        let sidecar = Sidecar::new(&config).map_err(failed)?;
         let stop = start::stopped()?;
         if run.once {
             let not_done = until(stop, sidecar.once()).await;
@@ -142,7 +142,7 @@ fn sidecar(run: &Run) -> Result<(), Failure> {
             let names = not_done.join(", ");
             return Err(Failure::Running(format!("not all is published: {names}")));
         }
-        sidecar.run(stop).await.map_err(sidecar_failure)
+        sidecar.run(stop).await.map_err(failed)
     })
 }
 
@@ -150,7 +150,8 @@ fn routing(file: &RoutingFile) -> Result<(), Failure> {
     let config: routing::Config = start::load(&file.config)?;
     start::log(config.log.level)?;
     start::runtime(Threads::OneACore)?.block_on(async {
-        let service = Service::new(&config).await.map_err(routing_failure)?;
+        let service = Service::new(&config).await;
+        let service = service.map_err(|error| Failure::of(&error, error.is_configuration()))?;
         service.run(start::stopped()?).await;
         Ok(())
     })
@@ -163,34 +164,17 @@ fn check(check: &Check) -> Result<(), Failure> {
             let path = or(DEFAULT_PATH);
             let config = start::load(&path)?;
             let checked = start::runtime(Threads::One)?.block_on(Sidecar::check(&config));
-            checked.map_err(sidecar_failure)?;
+            checked.map_err(|error| Failure::of(&error, error.is_configuration()))?;
             path
         }
         Program::Routing => {
             let path = or(ROUTING_PATH);
-            Service::check(&start::load(&path)?).map_err(routing_failure)?;
+            let checked = Service::check(&start::load(&path)?);
+            checked.map_err(|error| Failure::of(&error, error.is_configuration()))?;
             path
         }
     };
     print(&format!("{}: ok\n", path.display()))
-}
-
-fn sidecar_failure(error: SidecarError) -> Failure {
-    let text = whole(&error);
-    if error.is_configuration() {
-        Failure::Configuration(text)
-    } else {
-        Failure::Running(text)
-    }
-}
-
-fn routing_failure(error: RoutingError) -> Failure {
-    let text = whole(&error);
-    if error.is_configuration() {
-        Failure::Configuration(text)
-    } else {
-        Failure::Running(text)
-    }
 }
 
 /// What `work` comes to, unless it is stopped before.

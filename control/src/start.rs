@@ -18,9 +18,19 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// A failure with its causes, which the configuration is to blame for or not.
+    pub fn of(error: &dyn std::error::Error, is_configuration: bool) -> Self {
+        let text = whole(error);
+        if is_configuration {
+            Self::Configuration(text)
+        } else {
+            Self::Running(text)
+        }
+    }
+
     /// A failure while running, with its causes.
     pub fn running(error: &dyn std::error::Error) -> Self {
-        Self::Running(whole(error))
+        Self::of(error, false)
     }
 }
 

@@ -12,14 +12,14 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use postern_certs::dev_ca::Issued;
 use postern_certs::{Bundle, Expectations, Parts, UnixTime};
-use rustls::ClientConfig;
 use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, SupportedProtocolVersion};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// What no wait in these tests exceeds.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A connection.
 pub enum Client {
@@ -46,6 +46,16 @@ pub struct Answer {
 
 /// The TLS of a client that trusts the CA, with this certificate or none.
 pub fn tls(ca_pem: &str, identity: Option<&Issued>, alpn: &[u8]) -> Arc<ClientConfig> {
+    tls_of(rustls::DEFAULT_VERSIONS, ca_pem, identity, alpn)
+}
+
+/// The same with other versions.
+pub fn tls_of(
+    versions: &[&'static SupportedProtocolVersion],
+    ca_pem: &str,
+    identity: Option<&Issued>,
+    alpn: &[u8],
+) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let trust = Bundle::prove(
         Parts::anchors(ca_pem),
@@ -53,7 +63,7 @@ pub fn tls(ca_pem: &str, identity: Option<&Issued>, alpn: &[u8]) -> Arc<ClientCo
         UnixTime::now(),
     );
     let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(trust.unwrap().roots());
     let mut config = match identity {
@@ -248,7 +258,7 @@ impl Events {
                 return Some(parse(std::str::from_utf8(&text).unwrap()));
             }
             let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await;
-            let frame = frame.expect("no event for too long")?.ok()?;
+            let frame = frame.unwrap()?.ok()?;
             if let Ok(bytes) = frame.into_data() {
                 self.text.extend_from_slice(&bytes);
             }

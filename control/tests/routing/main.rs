@@ -5,6 +5,7 @@ mod authorize;
 mod bad_input;
 mod books;
 mod client;
+mod fleet;
 mod limits;
 mod lookup;
 mod roles;

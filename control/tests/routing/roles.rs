@@ -3,7 +3,9 @@
 use postern_certs::Purpose;
 use postern_certs::dev_ca::{DevCa, LeafOptions};
 
-use super::client::{Connector, tls};
+use rustls::version::TLS12;
+
+use super::client::{Connector, tls, tls_of};
 use super::scene::{Scene, WORKSPACE};
 
 const LOOKUP: &str = "/v1/lookup?host=images.example";
@@ -88,4 +90,10 @@ async fn without_a_certificate_that_is_trusted_there_is_no_answer() {
     );
     assert!(is_answered(&scene.connector("proxy.example")).await);
     assert!(is_answered(&scene.connector_with("proxy.example", b"http/1.1")).await);
+    let identity = scene.ca.client("proxy.example").unwrap();
+    let older = Connector {
+        tls: tls_of(&[&TLS12], scene.ca.ca_pem(), Some(&identity), b"h2"),
+        ..scene.connector("proxy.example")
+    };
+    assert!(is_answered(&older).await);
 }

@@ -1,5 +1,6 @@
 //! A service in this process, with certificates of its own and three kinds of clients.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -121,7 +122,7 @@ impl Scene {
             for (name, account) in &accounts.items {
                 let id = format!("{workspace}/{name}").parse().unwrap();
                 let connections = self.store.connections(&id, all()).await.unwrap();
-                dump += &format!("{id} {account:?} {connections:?}\n");
+                writeln!(dump, "{id} {account:?} {connections:?}").unwrap();
             }
         }
         let changes = self.store.changes(0, 1000).await.unwrap();

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use postern_api::LinkState;
+use postern_control::routing::model::ConnectionId;
+use postern_control::routing::store::sqlite::{SqliteOptions, SqliteStore};
+use postern_control::routing::store::{Condition, Decision, Store as _};
 use serde_json::json;
 
-use super::client::Events;
+use super::client::{Connector, Events};
 use super::scene::{CONNECTION, Scene, approve};
 
 fn lively(config: &mut postern_control::routing::Config) {
@@ -106,18 +110,50 @@ async fn a_change_by_another_process_is_told_as_well() {
     let mut proxy = scene.proxy().await;
     let mut events = Events::of(&mut proxy, "/v1/changes?after=2", &[]).await;
     assert_eq!(events.next().await.unwrap().name, "head");
-    use postern_control::routing::store::sqlite::{SqliteOptions, SqliteStore};
-    use postern_control::routing::store::{Condition, Store as _};
     let options = SqliteOptions::new(scene.folder.path().join("routing.sqlite"));
     let other = SqliteStore::open(&options).await.unwrap();
-    let id = postern_control::routing::model::ConnectionId {
-        account: "clinic/images".parse().unwrap(),
-        name: CONNECTION.rsplit('/').next().unwrap().parse().unwrap(),
-    };
-    assert!(other.delete_connection(&id, Condition::Any).await.unwrap());
+    assert!(
+        other
+            .delete_connection(&pe_1(), Condition::Any)
+            .await
+            .unwrap()
+    );
     let event = events.next_change().await.unwrap();
     assert_eq!(
         (event.id, &event.data["what"]),
         (Some(3), &json!("connection.deleted"))
     );
+}
+
+#[tokio::test]
+async fn who_falls_behind_reads_on_from_the_log() {
+    let scene = Scene::with(lively).await;
+    scene.filled().await;
+    let slow = Connector {
+        window: 256,
+        ..scene.connector("proxy.example")
+    };
+    let mut slow = slow.connect().await.unwrap();
+    let mut events = Events::of(&mut slow, "/v1/changes?after=2", &[]).await;
+    // More than the service keeps for those who are a little late.
+    let states = [LinkState::Approved, LinkState::Rejected];
+    for n in 0..300 {
+        let state = states[n % 2];
+        let decision = Decision {
+            state,
+            description: None,
+        };
+        let decided = scene.store.decide(&pe_1(), decision, Condition::Any).await;
+        assert!(decided.unwrap().changed);
+    }
+    for sequence in 3..303 {
+        assert_eq!(events.next_change().await.unwrap().id, Some(sequence));
+    }
+}
+
+fn pe_1() -> ConnectionId {
+    ConnectionId {
+        account: "clinic/images".parse().unwrap(),
+        name: CONNECTION.rsplit('/').next().unwrap().parse().unwrap(),
+    }
 }

@@ -300,3 +300,46 @@ const PAGE: usize = 128;
 // Limit: pages that a follower may be behind before it reads the log by itself.
 const BATCHES_MAX: usize = 64;
 const RETRY: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_batch_a_follower_gets_what_it_does_not_have() {
+        let changes: Vec<_> = (5..8)
+            .map(|sequence| Change {
+                sequence,
+                at: 0,
+                what: "account.created".into(),
+                account: "clinic/images".into(),
+                route: None,
+                removed_hosts: Vec::new(),
+                links: Vec::new(),
+            })
+            .collect();
+        assert!(Changes::write(&[]).is_none());
+        let batch = Changes::write(&changes).unwrap();
+        assert_eq!((batch.first, batch.last()), (5, 7));
+        for (after, first) in [
+            (3, Some(5)),
+            (4, Some(5)),
+            (5, Some(6)),
+            (6, Some(7)),
+            (7, None),
+            (9, None),
+        ] {
+            let text = batch.after(after);
+            let text = text.as_ref().map(|text| std::str::from_utf8(text).unwrap());
+            let begin =
+                first.map(|id| format!("id: {id}\nevent: change\ndata: {{\"sequence\":{id},"));
+            assert_eq!(text.is_some(), begin.is_some(), "{after}");
+            if let (Some(text), Some(begin)) = (text, begin) {
+                assert!(
+                    text.starts_with(&begin) && text.ends_with("}\n\n"),
+                    "{text}"
+                );
+            }
+        }
+    }
+}

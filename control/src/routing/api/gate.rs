@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
 use tokio::time::Instant;
@@ -43,7 +43,7 @@ pub(super) async fn pass(
         let answer = tokio::time::timeout(timeout, next.run(request)).await;
         answer.map_err(|_| ApiError::unavailable("the answer took too long"))
     };
-    let mut response = answer.await.unwrap_or_else(|error| error.into_response());
+    let mut response = answer.await.unwrap_or_else(IntoResponse::into_response);
     api.metrics
         .answered(operation, response.status(), begin.elapsed());
     name(&mut response, request_id);

@@ -79,10 +79,11 @@ impl Health {
                     tracing::error!(error, "the store does not do what it should");
                 }
             }
-            _ if self.is_failing.load(Ordering::Relaxed) => {
-                if self.is_failing.swap(false, Ordering::Relaxed) {
-                    tracing::info!("the store works again");
-                }
+            // Looked at before it is written, as this is every request's.
+            _ if self.is_failing.load(Ordering::Relaxed)
+                && self.is_failing.swap(false, Ordering::Relaxed) =>
+            {
+                tracing::info!("the store works again");
             }
             _ => {}
         }

@@ -139,10 +139,11 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         let path = path.trim_end_matches('?').trim_end_matches('.');
         let path = Some(path.to_owned()).filter(|path| !path.is_empty());
         let message = error.into_inner().to_string();
-        // What is missing has no path of its own, but it has a name.
-        let missing = message.strip_prefix("missing field `");
-        let missing = missing.and_then(|rest| rest.split_once('`'));
-        let target = match (path, missing) {
+        // What is missing or there twice has no path of its own, but it has a name.
+        let field = ["missing field `", "duplicate field `"];
+        let field = field.iter().find_map(|begin| message.strip_prefix(begin));
+        let field = field.and_then(|rest| rest.split_once('`'));
+        let target = match (path, field) {
             (Some(path), Some((name, _))) => Some(format!("{path}.{name}")),
             (None, Some((name, _))) => Some(name.to_owned()),
             (path, None) => path,

@@ -90,11 +90,9 @@ pub(super) struct AccountProperties {
     cluster: ClusterName,
     /// Whether it can be reached otherwise than by a private endpoint.
     #[serde(default)]
-    #[schema(inline, value_type = PublicAccess)]
     public_network_access: PublicNetworkAccess,
     /// The key with which the customer encrypts its contents.
     #[serde(default)]
-    #[schema(inline, value_type = Key)]
     customer_key: CustomerManagedKey,
     /// Requests per second of all its links together, on one instance of the data plane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,25 +105,6 @@ pub(super) struct AccountProperties {
     /// Not heeded in a put.
     #[serde(default)]
     provisioning_state: Option<ProvisioningState>,
-}
-
-/// The words of [`PublicNetworkAccess`], for the document.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it is a schema alone")]
-enum PublicAccess {
-    Enabled,
-    Disabled,
-}
-
-/// The shape of [`CustomerManagedKey`], for the document.
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
-#[expect(dead_code, reason = "it is a schema alone")]
-struct Key {
-    /// Which key: `https://{vault}/keys/{name}[/{version}]`. None if the service's own is used.
-    key_url: Option<String>,
-    /// Whether it can be used. If not, the data plane refuses every request with 403.
-    state: postern_api::CustomerKey,
 }
 
 /// What a private endpoint connection is.

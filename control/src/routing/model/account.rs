@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use postern_api::routing::AccountRoute;
 use postern_api::{CustomerKey, HostName, ServiceKind};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{AccountId, ClusterName, KeyUrl};
 
@@ -91,7 +92,7 @@ impl TryFrom<Vec<HostName>> for Hosts {
 }
 
 /// Whether an account can be reached otherwise than by a private endpoint, in Azure's words.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum PublicNetworkAccess {
     /// Over public addresses, too.
     Enabled,
@@ -111,11 +112,12 @@ impl PublicNetworkAccess {
 }
 
 /// The key with which a customer encrypts an account's contents, if it is the customer's own.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CustomerManagedKey {
     /// Which key. None if the service's own is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "https://clinic.vault.azure.net/keys/images")]
     pub key_url: Option<KeyUrl>,
     /// Whether it can be used.
     #[serde(default)]

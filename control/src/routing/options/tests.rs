@@ -87,7 +87,7 @@ fn mistakes_are_refused_with_their_place() {
         (
             "roles = [\"read\"]",
             "roles = [\"reed\"]",
-            "routing.toml:11:10: unknown variant `reed`",
+            "routing.toml:11:10: unknown word `reed`; did you mean `read`?",
         ),
         (
             "operators.internal.example",
@@ -117,7 +117,7 @@ fn mistakes_are_refused_with_their_place() {
         (
             "[store]\n",
             "[store]\nkind = \"sqlserver\"\n",
-            "unknown variant `sqlserver`",
+            "unknown word `sqlserver`",
         ),
         (
             "[store]\n",
