@@ -243,7 +243,7 @@ mod tests {
                 &["approve", "clinic/images/a", "--link-id", "7"],
                 "--link-id <N>",
             ),
-            (&["approve", "--link-id", "-7"], "--link-id <N>"),
+            (&["approve", "--link-id", "+7"], "--link-id <N>"),
             (
                 &["reject", "clinic/images/a", "--description", "a\nb"],
                 "--description <TEXT>",

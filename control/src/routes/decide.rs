@@ -76,13 +76,13 @@ async fn only(
         );
         return Err(Failure::refused(
             "Ambiguous",
-            format!("--link-id {link}"),
+            &format!("--link-id {link}"),
             message,
         ));
     }
     let none = || {
         let message = "no connection has this link id";
-        Failure::refused("ResourceNotFound", format!("--link-id {link}"), message)
+        Failure::refused("ResourceNotFound", &format!("--link-id {link}"), message)
     };
     found.pop().ok_or_else(none)
 }
@@ -102,7 +102,7 @@ async fn changed(books: &dyn Books, id: &ConnectionId, seen: &Version) -> Failur
          look at it (`routes show {id}`) and decide again",
         seen.0.trim_matches('"')
     );
-    Failure::refused("PreconditionFailed", format!("connection {id}"), message)
+    Failure::refused("PreconditionFailed", &format!("connection {id}"), message)
 }
 
 fn told(id: &ConnectionId, before: &Kept<Connection>, after: &Kept<Connection>) -> String {
@@ -151,7 +151,7 @@ pub(super) async fn delete(
                 );
                 return Err(Failure::refused(
                     "Conflict",
-                    format!("account {id}"),
+                    &format!("account {id}"),
                     message,
                 ));
             }

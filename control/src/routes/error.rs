@@ -61,7 +61,7 @@ impl std::fmt::Display for Refusal {
 
 impl Failure {
     /// A refusal of our own.
-    pub(super) fn refused(code: &str, target: impl ToString, message: impl Into<String>) -> Self {
+    pub(super) fn refused(code: &str, target: &impl ToString, message: impl Into<String>) -> Self {
         Self::Refused(Refusal {
             kind: RefusalKind::Other,
             code: code.to_owned(),

@@ -103,7 +103,7 @@ fn there(
             let message = "there is no such workspace";
             Err(Failure::refused(
                 "ResourceNotFound",
-                format!("workspace {name}"),
+                &format!("workspace {name}"),
                 message,
             ))
         }

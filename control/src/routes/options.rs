@@ -37,7 +37,7 @@ pub struct WhereArguments {
     /// How long to wait for each answer: "30s".
     #[arg(long, global = true, value_name = "PERIOD", value_parser = parse_period)]
     timeout: Option<Duration>,
-    /// The service's SQLite file instead, for when the service is down. Safe beside a service that runs.
+    /// The service's database file instead, for when the service is down. Safe beside a service that runs.
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "service")]
     file: Option<PathBuf>,
     /// A TOML file with these options [default: /etc/postern/postern-routes.toml, if it is there].
@@ -63,7 +63,7 @@ options! {
         /// How long to wait for each answer.
         #[serde(with = "period")]
         pub timeout: Duration = Duration::from_secs(30);
-        /// The service's SQLite file, in place of `service`.
+        /// The service's database file, in place of `service`.
         pub file: Option<PathBuf> = None => r#""/var/lib/postern/routing.sqlite""#;
         /// How many connections an account in the file may have that does not say so itself: as the service's own option.
         pub connections_max: u32 = ConnectionsMax::default().get();

@@ -59,7 +59,7 @@ pub(super) async fn export(
             let message = "there is no such workspace";
             return Err(Failure::refused(
                 "ResourceNotFound",
-                format!("workspace {missing}"),
+                &format!("workspace {missing}"),
                 message,
             ));
         }
@@ -82,16 +82,16 @@ pub(super) async fn import(
     let plan = import::plan(&present, wanted, import.prune);
     let plan = plan.map_err(|reasons| {
         let message = format!("nothing was done:\n{}", reasons.join("\n"));
-        Failure::refused("Conflict", import.from.display(), message)
+        Failure::refused("Conflict", &import.from.display(), message)
     })?;
     let mut report = Report::new(&plan, import.dry_run, json);
     if import.dry_run {
         for step in &plan.steps {
-            report.add(step, Ok(()));
+            report.add(step, None);
         }
         return report.end(Ok(()));
     }
-    let mut told = |step: &Step, done: Result<(), &Failure>| report.add(step, done);
+    let mut told = |step: &Step, failed: Option<&Failure>| report.add(step, failed);
     let done = import::carry_out(books, &plan, wanted, &mut told).await;
     report.end(done)
 }
@@ -144,14 +144,14 @@ impl Report {
         }
     }
 
-    fn add(&mut self, step: &Step, done: Result<(), &Failure>) {
+    fn add(&mut self, step: &Step, failed: Option<&Failure>) {
         let count = &mut self.done[step.action as usize];
-        *count += usize::from(done.is_ok());
+        *count += usize::from(failed.is_none());
         let item = Item {
             action: step.action,
             what: step.subject.to_string(),
             fields: step.fields.clone(),
-            error: done.err().map(ToString::to_string),
+            error: failed.map(ToString::to_string),
         };
         if self.json {
             self.items.push(item);

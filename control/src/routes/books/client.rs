@@ -3,9 +3,10 @@
 //! Promises that a request is sent again only if it cannot have taken effect: it asks and changes nothing, or never left.
 //! Invariant: nothing is sent to a peer whose certificate is not of the expected CA and name.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
@@ -21,7 +22,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio_rustls::TlsConnector;
 
 use crate::routes::error::Failure;
@@ -34,12 +35,25 @@ const PEM_BYTES_MAX: u64 = 1 << 20;
 // Limit: a handshake across an ocean takes a second.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+// Limit: a connection that has broken is known to have so within a turn of the runtime; one that has not goes on.
+const ENDING_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// A client of one service. Asks over one connection, and over another once that has ended.
 pub(super) struct Client {
     place: ServicePlace,
     server_name: ServerName<'static>,
     tls: TlsConnector,
-    connection: Mutex<Option<SendRequest<Full<Bytes>>>>,
+    connection: Mutex<Option<Connection>>,
+}
+
+/// A connection that has been opened.
+#[derive(Clone)]
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    /// Why it has ended, once it has; nothing if it ended in good order.
+    ended: watch::Receiver<Option<String>>,
+    /// Whether anything has been answered over it.
+    answered: Arc<AtomicBool>,
 }
 
 /// An answer, whole.
@@ -115,17 +129,24 @@ impl Client {
 
     async fn attempt(&self, question: &Question<'_>) -> Result<Answer, Unanswered> {
         let timeout = self.place.timeout;
-        let mut sender = self.connection().await?;
+        let mut connection = self.connection().await?;
         let request = self.request(question)?;
         let unanswered = |unsent, why| Unanswered { unsent, why };
         let answer = async {
             // Once the sender is ready, what comes after may have been sent.
-            sender
-                .ready()
-                .await
-                .map_err(|error| unanswered(true, whole(&error)))?;
-            let answer = sender.send_request(request).await;
-            let answer = answer.map_err(|error| unanswered(error.is_canceled(), whole(&error)))?;
+            if let Err(error) = connection.sender.ready().await {
+                return Err(unanswered(true, connection.why(&error).await));
+            }
+            let answer = match connection.sender.send_request(request).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    return Err(unanswered(
+                        error.is_canceled(),
+                        connection.why(&error).await,
+                    ));
+                }
+            };
+            connection.answered.store(true, Ordering::Relaxed);
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|error| {
@@ -146,7 +167,7 @@ impl Client {
     }
 
     fn request(&self, question: &Question<'_>) -> Result<Request<Full<Bytes>>, Unanswered> {
-        let never = |error: &dyn std::error::Error| Unanswered {
+        let never = |error: &dyn Error| Unanswered {
             unsent: true,
             why: error.to_string(),
         };
@@ -174,9 +195,9 @@ impl Client {
     }
 
     /// The connection, opened if there is none that is open.
-    async fn connection(&self) -> Result<SendRequest<Full<Bytes>>, Unanswered> {
+    async fn connection(&self) -> Result<Connection, Unanswered> {
         let mut connection = self.connection.lock().await;
-        if let Some(open) = connection.as_ref().filter(|it| !it.is_closed()) {
+        if let Some(open) = connection.as_ref().filter(|it| !it.sender.is_closed()) {
             return Ok(open.clone());
         }
         *connection = None;
@@ -191,20 +212,27 @@ impl Client {
         Ok(connection.insert(opened).clone())
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
+    async fn connect(&self) -> Result<Connection, String> {
         let tcp = TcpStream::connect((self.place.host.as_str(), self.place.port)).await;
         let tcp = tcp.map_err(|error| whole(&error))?;
         tcp.set_nodelay(true).map_err(|error| whole(&error))?;
         let tls = self.tls.connect(self.server_name.clone(), tcp).await;
-        let tls = tls.map_err(|error| tls_failure(&error))?;
+        let tls = tls.map_err(|error| explain(&error))?;
         if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err("it does not speak HTTP/2".to_owned());
         }
         let opened = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await;
         let (sender, driver) = opened.map_err(|error| whole(&error))?;
-        // Ends with the connection. What ended it is told to who waits for an answer.
-        tokio::spawn(async move { drop(driver.await) });
-        Ok(sender)
+        let (ending, ended) = watch::channel(None);
+        tokio::spawn(async move {
+            let why = driver.await.map_err(|error| explain(&error)).err();
+            ending.send_replace(Some(why.unwrap_or_default()));
+        });
+        Ok(Connection {
+            sender,
+            ended,
+            answered: Arc::default(),
+        })
     }
 
     fn authority(&self) -> String {
@@ -223,29 +251,54 @@ impl std::fmt::Display for Client {
     }
 }
 
-/// What an operator can do about a handshake that failed.
-fn tls_failure(error: &io::Error) -> String {
-    use rustls::CertificateError::{NotValidForName, NotValidForNameContext, UnknownIssuer};
-    use rustls::Error::{AlertReceived, InvalidCertificate};
-    let cause = error
-        .get_ref()
-        .and_then(|it| it.downcast_ref::<rustls::Error>());
-    let hint = match cause {
-        Some(InvalidCertificate(UnknownIssuer)) => "; is --trust the CA that signed it?",
-        Some(InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {
-            "; --name says which name it must have"
+impl Connection {
+    /// Why a request over it failed: why it has ended, if it has. The two are heard in any order.
+    async fn why(&mut self, error: &hyper::Error) -> String {
+        let ended = self.ended.wait_for(Option::is_some);
+        let ended = tokio::time::timeout(ENDING_TIMEOUT, ended).await;
+        let why = ended.ok().and_then(Result::ok).and_then(|why| why.clone());
+        let why = why
+            .filter(|why| !why.is_empty())
+            .unwrap_or_else(|| explain(error));
+        // The alert that says so is lost if the connection is reset by what we have sent meanwhile.
+        if self.answered.load(Ordering::Relaxed) || why.contains(NOT_OURS) {
+            why
+        } else {
+            format!("{why}; perhaps {NOT_OURS}")
         }
-        Some(AlertReceived(_)) => "; it does not take our certificate",
-        _ => "",
-    };
-    let why = cause.map_or_else(|| whole(error), whole_of);
-    format!("TLS: {why}{hint}")
+    }
 }
 
-fn whole_of(error: &rustls::Error) -> String {
-    error
-        .source()
-        .map_or_else(|| error.to_string(), |_| whole(error))
+const NOT_OURS: &str = "it does not take our certificate";
+
+/// Why a connection failed, and what an operator can do about it if TLS did not want it. A client certificate that is
+/// refused is told only after the handshake (RFC 8446 section 4.4.2), where the first answer would be.
+fn explain(error: &(dyn Error + 'static)) -> String {
+    use rustls::CertificateError::{NotValidForName, NotValidForNameContext, UnknownIssuer};
+    use rustls::Error::{AlertReceived, InvalidCertificate};
+    let Some(tls) = tls_error(error) else {
+        return whole(error);
+    };
+    let hint = match tls {
+        InvalidCertificate(UnknownIssuer) => "; is --trust the CA that signed it?",
+        InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
+            "; --name says which name it must have"
+        }
+        AlertReceived(_) => return format!("TLS: {}; {NOT_OURS}", whole(tls)),
+        _ => "",
+    };
+    format!("TLS: {}{hint}", whole(tls))
+}
+
+/// The error of TLS among the causes, if there is one.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let inner = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    let inner = inner.and_then(|inner| inner.downcast_ref());
+    inner
+        .or_else(|| error.downcast_ref())
+        .or_else(|| tls_error(error.source()?))
 }
 
 fn tls(place: &ServicePlace) -> Result<ClientConfig, String> {

@@ -14,8 +14,8 @@ use crate::routes::error::Failure;
 use crate::routing::model::{AccountId, Connection, ConnectionId};
 use crate::routing::store::Entry;
 
-/// What a step came to.
-pub(in crate::routes) type Told<'a> = &'a mut (dyn FnMut(&Step, Result<(), &Failure>) + Send);
+/// Hears of each step as it ends, with what has failed if it has.
+pub(in crate::routes) type Told<'a> = &'a mut (dyn FnMut(&Step, Option<&Failure>) + Send);
 
 /// Does the steps. Each is told as it ends; the first failure ends the import, after the steps under way with it.
 ///
@@ -41,7 +41,9 @@ pub(in crate::routes) async fn carry_out(
         Some(Ok(())) => {
             // Those of accounts are there now; those without any are not.
             one_by_one(books, &workspaces, told).await?;
-            rest.iter().for_each(|step| told(step, Ok(())));
+            for step in rest {
+                told(step, None);
+            }
             Ok(())
         }
         Some(Err(failure)) => Err(failure),
@@ -88,7 +90,7 @@ fn touched(steps: &[&Step], wanted: &Wanted) -> Vec<Entry> {
 async fn one_by_one(books: &dyn Books, steps: &[&Step], told: Told<'_>) -> Result<(), Failure> {
     for step in steps {
         let done = take(books, step).await;
-        told(step, done.as_ref().map(|()| ()));
+        told(step, done.as_ref().err());
         done?;
     }
     Ok(())
@@ -102,7 +104,7 @@ async fn at_once(books: &dyn Books, steps: &[&Step], told: Told<'_>) -> Result<(
     under_way.extend(left.by_ref().take(AT_ONCE_MAX).map(take));
     let mut failed = None;
     while let Some((step, done)) = under_way.next().await {
-        told(step, done.as_ref().map(|()| ()));
+        told(step, done.as_ref().err());
         match done {
             Ok(()) if failed.is_none() => under_way.extend(left.next().map(take)),
             Ok(()) => {}

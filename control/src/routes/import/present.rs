@@ -1,6 +1,6 @@
 //! What the books hold, read for an export, a list, or an import's plan.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -35,7 +35,7 @@ pub(in crate::routes) async fn present(
             let connections = if wanted {
                 books.connections(&id).await?.into_iter().collect()
             } else {
-                Default::default()
+                BTreeMap::default()
             };
             Ok::<_, Failure>((id, PresentAccount { kept, connections }))
         }
