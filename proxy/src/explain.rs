@@ -12,7 +12,7 @@ use crate::connection::authorize::{Authorizer, Permit};
 use crate::credentials::Credentials;
 use crate::outcome::{Answer, Refusal};
 use crate::request::admit;
-use crate::routing::RemoteRoutes;
+use crate::routing::{Held, Lookup, RemoteRoutes};
 
 /// What would happen to one request on one connection, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,11 +29,27 @@ pub struct Explanation {
     /// The cluster that the request would go to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+    /// What the route cache held before this was asked, if it held anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cached>,
     /// How it stands with the account-routing service, if routes come from there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceContact>,
     /// Each step of the decision, in order.
     pub steps: Vec<Step>,
+}
+
+/// What the route cache holds about the link and the server name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cached {
+    /// `approved`, `unknown`, or the state of the link.
+    pub answer: &'static str,
+    /// Whether it is given: `fresh`, `stale` (given, and asked for again), `only_if_source_fails`, `too_old`.
+    pub judgement: &'static str,
+    /// How long ago account routing gave it.
+    pub age_seconds: u64,
+    /// How long ago it was last known to hold.
+    pub confirmed_seconds: u64,
 }
 
 /// When the account-routing service was last heard of.
@@ -97,7 +113,9 @@ pub async fn decide(
         return Explanation::refused(Refusal::SniUnknown, steps);
     }
     step("client_hello", true, format!("a certificate covers {sni}"));
-    let permit = match authorizer.authorize(link_id, sni).await {
+    // Before it is asked: that may write into it.
+    let cache = authorizer.cache().describe(link_id, sni).map(Cached::from);
+    let permit = match authorizer.explain(link_id, sni).await {
         Ok(permit) => permit,
         Err(refusal) => {
             step(
@@ -105,7 +123,10 @@ pub async fn decide(
                 false,
                 format!("link {link_id} for {sni}: {}", refusal.label()),
             );
-            return Explanation::refused(refusal, steps);
+            return Explanation {
+                cache,
+                ..Explanation::refused(refusal, steps)
+            };
         }
     };
     let found = match permit.would_refuse() {
@@ -131,6 +152,7 @@ pub async fn decide(
     Explanation {
         account,
         cluster,
+        cache,
         ..explanation
     }
 }
@@ -154,7 +176,7 @@ async fn judge_host(
     let same_certificate = credentials.same_certificate(permit.host(), &other);
     Some(
         authorizer
-            .judge_other_host(permit.link_id(), &other, same_certificate)
+            .explain_other_host(permit.link_id(), &other, same_certificate)
             .await,
     )
 }
@@ -169,6 +191,7 @@ impl Explanation {
             reason,
             account: None,
             cluster: None,
+            cache: None,
             service: None,
             steps,
         }
@@ -182,6 +205,7 @@ impl Explanation {
             reason: refusal.explanation().to_owned(),
             account: None,
             cluster: None,
+            cache: None,
             service: None,
             steps,
         }
@@ -204,7 +228,7 @@ impl ServiceContact {
         Self {
             last_contact_seconds: contact.age().map(|age| age.as_secs()),
             out_of_reach: contact.is_out_of_reach(),
-            sequence: service.sequence(),
+            sequence: service.sequence().unwrap_or(0),
         }
     }
 }
@@ -235,6 +259,37 @@ impl From<Answer> for ExplainedAnswer {
     }
 }
 
+impl From<Held> for Cached {
+    fn from(held: Held) -> Self {
+        let answer = match held.answer {
+            Lookup::Found(_) => "approved",
+            Lookup::NotApproved(state) => state.label(),
+            Lookup::Unknown => "unknown",
+        };
+        Self {
+            answer,
+            judgement: held.judgement.label(),
+            age_seconds: held.age.as_secs(),
+            confirmed_seconds: held.confirmed.as_secs(),
+        }
+    }
+}
+
+impl fmt::Display for Cached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            answer,
+            judgement,
+            age_seconds,
+            confirmed_seconds,
+        } = self;
+        write!(
+            f,
+            "{answer}, {judgement}, {age_seconds} s old, known to hold {confirmed_seconds} s ago"
+        )
+    }
+}
+
 impl fmt::Display for ExplainedAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -260,6 +315,9 @@ impl fmt::Display for Explanation {
         }
         if let Some(cluster) = &self.cluster {
             writeln!(f, "cluster:  {cluster}")?;
+        }
+        if let Some(cache) = &self.cache {
+            writeln!(f, "cache:    {cache}")?;
         }
         if let Some(service) = &self.service {
             writeln!(f, "service:  {service}")?;

@@ -93,6 +93,10 @@ fn each_engine_is_known_to_its_own_rooms_alone() {
         ),
         ("governor::", &["proxy/src/request/limits.rs"]),
         (
+            "sse_stream::",
+            &["proxy/src/routing/remote/stream.rs", "control/src/routing/"],
+        ),
+        (
             "azure_core::",
             &["control/src/vault/", "control/src/testing/"],
         ),

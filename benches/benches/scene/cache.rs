@@ -66,8 +66,27 @@ pub fn cases(harness: &mut impl Harness, routes: usize) {
     );
 }
 
-/// What no cache can be faster than: one look in a plain hash table of numbers, and one more pointer to a route.
+/// What a hit is to be compared with. `wait`: one read whose place only the read before it tells, in as much memory as
+/// the cache takes, so that no two overlap: a hit is two of these, the slot and then the route's count. `floor`: a look
+/// in a plain hash table of numbers, and one more pointer to a route, many of which a processor does at a time.
 fn floor(harness: &mut impl Harness, routes: usize) {
+    harness.case(
+        &format!("cache/wait/{routes}"),
+        || {
+            // One cycle through all places, by Sattolo's shuffle.
+            let mut next: Vec<Line> = (0..routes).map(Line).collect();
+            for place in (1..routes).rev() {
+                next.swap(place, mixed(place as u64, place));
+            }
+            (next, AtomicUsize::new(0))
+        },
+        |_| (),
+        |(next, at), ()| {
+            let place = next[at.load(Ordering::Relaxed)].0;
+            at.store(place, Ordering::Relaxed);
+            place
+        },
+    );
     harness.case(
         &format!("cache/floor/{routes}"),
         || {
@@ -170,12 +189,8 @@ impl Full {
 
     /// Each as likely as any other, and no pattern that a processor could see.
     fn any_number(&self) -> usize {
-        let step = self.step.fetch_add(1, Ordering::Relaxed) as u64;
-        // The mixing function of SplitMix64, over its own sequence.
-        let mut mixed = step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % self.source.routes as u64).unwrap()
+        let step = self.step.fetch_add(1, Ordering::Relaxed);
+        mixed(step as u64, self.source.routes)
     }
 
     /// One of a few hundred keys that are asked for again and again.
@@ -229,6 +244,18 @@ impl Source {
             generation: watch::Sender::new(1),
         }
     }
+}
+
+/// As much as one route takes in the cache.
+#[repr(align(128))]
+struct Line(usize);
+
+/// The mixing function of `SplitMix64` over its own sequence, as a number below `end`.
+fn mixed(step: u64, end: usize) -> usize {
+    let mut mixed = step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    usize::try_from((mixed ^ (mixed >> 31)) % end as u64).unwrap()
 }
 
 /// The key of route `number`.

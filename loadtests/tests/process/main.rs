@@ -10,6 +10,7 @@
 mod answers;
 mod config;
 mod credentials;
+mod customer_key;
 mod dicom;
 mod drain;
 mod limits;

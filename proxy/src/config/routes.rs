@@ -138,7 +138,7 @@ options! {
         /// Age up to which the last good answer is used when the source fails; then 503. Not under ttl.
         #[serde(with = "period")]
         pub stale_max: Duration = Duration::from_hours(1);
-        /// Answers kept.
+        /// Answers "allowed" kept, at about 175 bytes each; a sixteenth of it more for "not found".
         pub entries_max: u64 = 1_000_000;
         /// Time a lookup may take.
         #[serde(with = "period")]
@@ -146,7 +146,7 @@ options! {
     }
 }
 
-// Limit: an entry is about 200 bytes, so ten million are 2 GB.
+// Limit: an entry is about 175 bytes beside its route, so ten million are 2 GB.
 const ENTRIES: std::ops::RangeInclusive<u64> = 1..=10_000_000;
 
 // Limit: each has a connection of its own; a region has a few.

@@ -82,7 +82,7 @@ impl Default for RouteCacheOptions {
             stale_while_revalidate: Duration::from_mins(1),
             not_found_ttl: Duration::from_secs(5),
             stale_max: Duration::from_hours(1),
-            // Limit: measured at about MEASURED bytes each beside the route itself.
+            // Limit: 175 bytes each beside the route itself, of which 128 are the slot.
             entries_max: 1_000_000,
             lookup_timeout: Duration::from_secs(2),
         }

@@ -78,9 +78,10 @@ impl ServerError {
     }
 }
 
-/// Proves what the configuration refers to: route file, credentials, names.
+/// Proves what the configuration refers to: route file, credentials, names. Asks nobody.
 pub fn check(config: &Config) -> Result<(), ServerError> {
     let parts = Parts::quiet(config)?;
+    parts::prove_snapshot_folder(config)?;
     parts.prove_credentials()
 }
 

@@ -1,6 +1,6 @@
 //! Every part of the data plane that the whole process shares, made once, in order.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use postern_certs::UnixTime;
@@ -264,6 +264,21 @@ fn routes(
     RouteFile::open(path, clusters)
         .map(|file| Routes::File(Arc::new(file)))
         .map_err(|error| ServerError::Routes(with_source(&error)))
+}
+
+/// An error if the snapshot of the routes can never be written, since its folder is not there.
+pub fn prove_snapshot_folder(config: &Config) -> Result<(), ServerError> {
+    let service = config.routes.service.as_ref();
+    let Some(path) = service.and_then(|service| service.snapshot.as_ref()) else {
+        return Ok(());
+    };
+    let is_there = path.parent().is_some_and(Path::is_dir);
+    is_there.then_some(()).ok_or_else(|| {
+        let path = path.display();
+        ServerError::Routes(format!(
+            "routes.service.snapshot: {path} is in no folder that is there"
+        ))
+    })
 }
 
 fn remote(config: &Config, service: &RouteServiceOptions) -> Result<RemoteOptions, ServerError> {

@@ -218,6 +218,12 @@ impl RouteCache {
         })
     }
 
+    /// The answer that would be given at once. Counts as no lookup, and asks nobody.
+    pub fn peek(&self, link: LinkId, host: &HostName) -> Option<Lookup> {
+        let held = self.describe(link, host)?;
+        matches!(held.judgement, Judgement::Fresh | Judgement::Stale).then_some(held.answer)
+    }
+
     /// Whether what is held about this key was given since everything may have changed last. `false` if nothing is.
     pub fn is_current(&self, link: LinkId, host: &HostName) -> bool {
         let shared = &self.shared;

@@ -20,6 +20,9 @@ pub(super) struct Answers {
     metrics: Arc<Metrics>,
 }
 
+/// An account with its links.
+pub(super) type AccountLinks = (Arc<Account>, Vec<Link>);
+
 /// Why an answer is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Distrusted {
@@ -100,7 +103,8 @@ impl Answers {
         known: u64,
         body: &[u8],
     ) -> Result<Answer, Distrusted> {
-        let answer: wire::LookupAnswer = serde_json::from_slice(body).map_err(malformed)?;
+        let answer: wire::LookupAnswer =
+            serde_json::from_slice(body).map_err(|error| malformed(&error))?;
         if answer.sequence < known {
             let answer = answer.sequence;
             return Err(Distrusted::Behind { answer, known });
@@ -144,7 +148,8 @@ impl Answers {
     }
 
     fn judge_change(&self, text: &[u8]) -> Result<(wire::Change, Change), Distrusted> {
-        let change: wire::Change = serde_json::from_slice(text).map_err(malformed)?;
+        let change: wire::Change =
+            serde_json::from_slice(text).map_err(|error| malformed(&error))?;
         let mut removed_hosts = change.removed_hosts.clone();
         let account = match change.route.clone() {
             None => None,
@@ -172,22 +177,17 @@ impl Answers {
 
     /// Where the change log stands.
     pub(super) fn head(&self, text: &[u8]) -> Result<wire::Head, Distrusted> {
-        self.count(serde_json::from_slice(text).map_err(malformed))
+        self.count(serde_json::from_slice(text).map_err(|error| malformed(&error)))
     }
 
     /// An account with its links, of a snapshot. None if it is on a cluster that is not configured.
-    pub(super) fn account_links(
-        &self,
-        text: &[u8],
-    ) -> Result<Option<(Arc<Account>, Vec<Link>)>, Distrusted> {
+    pub(super) fn account_links(&self, text: &[u8]) -> Result<Option<AccountLinks>, Distrusted> {
         self.count(self.judge_account_links(text))
     }
 
-    fn judge_account_links(
-        &self,
-        text: &[u8],
-    ) -> Result<Option<(Arc<Account>, Vec<Link>)>, Distrusted> {
-        let line: wire::AccountLinks = serde_json::from_slice(text).map_err(malformed)?;
+    fn judge_account_links(&self, text: &[u8]) -> Result<Option<AccountLinks>, Distrusted> {
+        let line: wire::AccountLinks =
+            serde_json::from_slice(text).map_err(|error| malformed(&error))?;
         let links = line.links.iter().map(link).collect();
         let account = self.usable_account(line.account)?;
         Ok(account.map(|account| (account, links)))
@@ -281,7 +281,7 @@ const fn link(link: &wire::Link) -> Link {
     }
 }
 
-fn malformed(error: serde_json::Error) -> Distrusted {
+fn malformed(error: &serde_json::Error) -> Distrusted {
     // What was read is not repeated: it may be anything.
     let (line, column) = (error.line(), error.column());
     Distrusted::Malformed(format!("{:?} at {line}:{column}", error.classify()))

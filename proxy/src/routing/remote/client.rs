@@ -194,6 +194,18 @@ impl Client {
         self.credentials.routing().map(|it| it.generation)
     }
 
+    /// Connections of credentials that were replaced take no more requests, and end with those that they have.
+    pub(super) fn retire(&self) {
+        let generation = self.generation();
+        for way in &self.ways {
+            // Whoever has it locked is opening a new one.
+            if let Ok(mut place) = way.place.try_lock() {
+                let connection = place.connection.take();
+                place.connection = connection.filter(|it| Some(it.generation) == generation);
+            }
+        }
+    }
+
     /// Asks on one way, and gives the answer's body if the answer is 200 and of the right kind.
     ///
     /// Waits no longer than the connection lives, which notices a dead peer by itself: the caller has a deadline.

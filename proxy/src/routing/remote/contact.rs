@@ -26,7 +26,7 @@ pub struct Contact {
 #[derive(Default)]
 struct State {
     last: Option<Instant>,
-    out_of_reach: bool,
+    out_of_reach: Option<Instant>,
 }
 
 impl Contact {
@@ -47,7 +47,7 @@ impl Contact {
 
     /// Whether the last attempt to reach it failed.
     pub fn is_out_of_reach(&self) -> bool {
-        self.state().out_of_reach
+        self.state().out_of_reach.is_some()
     }
 
     /// It has answered, just now.
@@ -69,21 +69,21 @@ impl Contact {
 
     /// It follows again.
     pub(super) fn regained(&self) {
-        let mut state = self.state();
-        if std::mem::take(&mut state.out_of_reach) {
-            let silent = state.last.map(|last| last.elapsed().as_secs_f64());
-            tracing::info!(silent_seconds = silent, "account routing is back");
+        let out_of_reach = self.state().out_of_reach.take();
+        if let Some(since) = out_of_reach {
+            let seconds = since.elapsed().as_secs_f64();
+            tracing::info!(out_of_reach_seconds = seconds, "account routing is back");
         }
-        drop(state);
         self.heard();
     }
 
     /// An attempt to reach it failed. Told once until it is back.
     pub(super) fn lost(&self, error: &dyn std::error::Error) {
         let mut state = self.state();
-        if std::mem::replace(&mut state.out_of_reach, true) {
+        if state.out_of_reach.is_some() {
             return;
         }
+        state.out_of_reach = Some(Instant::now());
         let age = state.last.map(|last| last.elapsed());
         drop(state);
         let now = Timestamp::now();

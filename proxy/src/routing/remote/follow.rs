@@ -93,15 +93,18 @@ impl RemoteRoutes {
         let Some(path) = &self.options.snapshot else {
             return;
         };
-        let sequence = self.sequence();
-        let held = cache.held();
-        // 0 is no sequence to go on from.
-        if sequence == 0 || held.is_empty() {
+        // Before what is held is looked at: changes may be applied twice, but none may be left out.
+        let Some(sequence) = self.sequence() else {
             return;
-        }
+        };
+        let held = cache.held();
+        // If nothing is held any more, that has to be known at the next start, too.
         let age = held.iter().map(|account| account.age).max();
+        let Some(age) = age.or_else(|| self.contact.age()) else {
+            return;
+        };
         // In whole seconds: rather older than it is.
-        let age = age.unwrap_or_default() + Duration::from_secs(1);
+        let age = age + Duration::from_secs(1);
         let at = Timestamp::now().as_second() - i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
         let service = self.metrics.route_service();
         match snapshot::write(path, sequence, at, &held) {
@@ -155,7 +158,10 @@ impl Follower {
         loop {
             let began = Instant::now();
             match self.attempt().await {
-                Ok(()) => tracing::info!("the change stream goes on with renewed credentials"),
+                Ok(()) => {
+                    self.routes.client.retire();
+                    tracing::info!("the change stream goes on with renewed credentials");
+                }
                 Err(error) => self.failed(&error),
             }
             // What has lasted is no part of the trouble before it.
@@ -173,7 +179,8 @@ impl Follower {
         if error.is_gap() {
             service.gap();
             let after = self.sequence.take();
-            routes.sequence.store(0, Ordering::Relaxed);
+            routes.applied.store(0, Ordering::Release);
+            routes.known.store(0, Ordering::Release);
             routes.forget();
             tracing::warn!(
                 error = whole(error),
@@ -229,7 +236,8 @@ impl Follower {
         self.reached(sequence);
         let service = self.routes.metrics.route_service();
         match next {
-            Next::Change(change, ours) => {
+            Next::Change(both) => {
+                let (change, ours) = *both;
                 self.cache.apply(&ours);
                 self.routes.news.fetch_add(1, Ordering::Relaxed);
                 service.changed(change.at);
@@ -251,14 +259,21 @@ impl Follower {
                 self.routes.contact.heard();
             }
         }
+        self.applied(sequence);
     }
 
-    /// From now on an answer that does not know of this change is refused. So this comes before anything is done to
-    /// the cache: a lookup that begins after that must not bring back what was before.
+    /// From now on an answer that does not know of this change is refused.
     fn reached(&mut self, sequence: u64) {
         self.sequence = Some(sequence);
-        self.routes.sequence.store(sequence, Ordering::Relaxed);
-        self.routes.metrics.route_service().sequence(sequence);
+        self.routes.known.store(sequence, Ordering::Release);
+    }
+
+    /// The cache knows of this change.
+    fn applied(&self, sequence: u64) {
+        let routes = &self.routes;
+        let applied = sequence.saturating_add(1);
+        routes.applied.store(applied, Ordering::Release);
+        routes.metrics.route_service().sequence(sequence);
     }
 
     fn up(&mut self) {
@@ -306,6 +321,7 @@ impl Follower {
                 service.snapshot_at(head.at);
                 self.reached(head.sequence);
                 self.fill(snapshot, age).await;
+                self.applied(head.sequence);
                 routes.contact.remembered(age);
                 let (sequence, age_seconds) = (head.sequence, age.as_secs());
                 tracing::info!(
@@ -341,6 +357,7 @@ impl Follower {
         self.routes.forget();
         // As old as the question: it held then, whatever the service's clock says.
         self.fill(snapshot, began.elapsed()).await;
+        self.applied(sequence);
         self.routes.contact.heard();
         tracing::info!(accounts, sequence, "routes from account routing");
         Ok(sequence)

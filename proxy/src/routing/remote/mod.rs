@@ -70,8 +70,12 @@ pub struct RemoteRoutes {
     answers: Answers,
     contact: Contact,
     generation: watch::Sender<u64>,
-    /// The newest change that was applied: what an answer has to know of. 0 while that is not known.
-    sequence: AtomicU64,
+    /// The newest change that an answer has to know of. Set *before* the cache is brought up to date: what is asked
+    /// after that must not bring back what was before.
+    known: AtomicU64,
+    /// One more than the newest change that the cache knows of, 0 while changes are missing. Set *after* the cache was
+    /// brought up to date: a snapshot of it may be given a change twice, but must not miss one.
+    applied: AtomicU64,
     /// Counts what a snapshot on disk would not have: changes that were applied, routes that were found.
     news: AtomicU64,
     /// In front of this source, once it is followed. Both live as long as the process.
@@ -124,7 +128,8 @@ impl RemoteRoutes {
             answers: Answers::new(clusters, Arc::clone(&metrics)),
             contact: Contact::new(options.stale_max, Arc::clone(&metrics)),
             generation: watch::Sender::new(0),
-            sequence: AtomicU64::new(0),
+            known: AtomicU64::new(0),
+            applied: AtomicU64::new(0),
             news: AtomicU64::new(0),
             cache: OnceLock::new(),
             rooms: Rooms {
@@ -142,9 +147,9 @@ impl RemoteRoutes {
         &self.contact
     }
 
-    /// The newest change that was seen; 0 before there was one.
-    pub fn sequence(&self) -> u64 {
-        self.sequence.load(Ordering::Relaxed)
+    /// The newest change that the cache knows of; none before there was a snapshot, and while changes are missing.
+    pub fn sequence(&self) -> Option<u64> {
+        self.applied.load(Ordering::Acquire).checked_sub(1)
     }
 
     async fn ask(&self, link: Option<LinkId>, host: &HostName) -> Result<Answer, LookupError> {
@@ -228,7 +233,7 @@ impl RemoteRoutes {
         host: &HostName,
     ) -> Result<Answer, AttemptError> {
         // Before it is asked: what is applied meanwhile, the cache itself sees to.
-        let known = self.sequence();
+        let known = self.known.load(Ordering::Acquire);
         // A host name has no character that would have to be encoded.
         let path = match link {
             Some(link) => format!("/v1/lookup?linkId={link}&host={}", host.as_str()),

@@ -16,23 +16,22 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read as _, Write};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{self, SHA256};
-use postern_api::routing::{AccountLinks, SNAPSHOT_FORMAT, SnapshotHead};
+use postern_api::routing::{self as wire, SNAPSHOT_FORMAT, SnapshotHead};
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Answers, Distrusted, link_to_wire, to_wire};
+use super::answer::{AccountLinks, Answers, Distrusted, link_to_wire, to_wire};
 use crate::metrics::SnapshotRefusal;
-use crate::routing::{Account, HeldAccount, Link};
+use crate::routing::HeldAccount;
 
 /// All routes at one moment.
 pub(super) struct Snapshot {
     /// The newest change that it knows of, and when that was known to be the newest.
     pub(super) head: SnapshotHead,
     /// The accounts that can be used here.
-    pub(super) accounts: Vec<(Arc<Account>, Vec<Link>)>,
+    pub(super) accounts: Vec<AccountLinks>,
     /// Whether there were more than we remember.
     pub(super) is_cut: bool,
 }
@@ -336,7 +335,7 @@ fn write_file<'a>(
     };
     out.line(&head)?;
     for (account, links) in lines() {
-        out.line(&AccountLinks {
+        out.line(&wire::AccountLinks {
             account: to_wire(account),
             links: links.iter().map(link_to_wire).collect(),
         })?;
@@ -368,7 +367,7 @@ impl<W: Write> Sealed<W> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
     let both = |byte: &u8| [digit(byte >> 4), digit(byte & 15)];
     bytes.iter().flat_map(both).collect()

@@ -37,7 +37,7 @@ pub(super) struct ChangeStream {
 #[derive(Debug)]
 pub(super) enum Next {
     /// The next change, and what to bring the cache up to date with.
-    Change(wire::Change, Change),
+    Change(Box<(wire::Change, Change)>),
     /// Everything up to the newest change has been given out.
     Current,
     /// The service is ahead; changes will follow.
@@ -157,7 +157,7 @@ impl ChangeStream {
                     return Err(Gap::Jump { after, given });
                 }
                 self.sequence = given;
-                Ok(Some(Next::Change(change, ours)))
+                Ok(Some(Next::Change(Box::new((change, ours)))))
             }
             Some("head") => self.judge_head(answers.head(data).map_err(Gap::Distrusted)?),
             Some("gap") => Err(Gap::Told(self.sequence)),

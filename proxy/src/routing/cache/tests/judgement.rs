@@ -11,6 +11,11 @@ use crate::routing::{Answer, Judgement, Lookup, RouteCache};
 
 const NANO: Duration = Duration::from_nanos(1);
 
+/// A moment less.
+fn just_under(time: Duration) -> Duration {
+    time.checked_sub(NANO).unwrap()
+}
+
 fn judged(cache: &RouteCache) -> Judgement {
     cache.describe(LINK, &host()).unwrap().judgement
 }
@@ -23,14 +28,14 @@ async fn every_age_has_its_judgement() {
     let mut age = Duration::ZERO;
     for (at, judgement) in [
         (Duration::ZERO, Judgement::Fresh),
-        (10 * SECOND - NANO, Judgement::Fresh),
+        (just_under(10 * SECOND), Judgement::Fresh),
         (10 * SECOND, Judgement::Stale),
-        (30 * SECOND - NANO, Judgement::Stale),
+        (just_under(30 * SECOND), Judgement::Stale),
         (30 * SECOND, Judgement::OnlyIfSourceFails),
-        (100 * SECOND - NANO, Judgement::OnlyIfSourceFails),
+        (just_under(100 * SECOND), Judgement::OnlyIfSourceFails),
         (100 * SECOND, Judgement::TooOld),
     ] {
-        advance(at - age).await;
+        advance(at.checked_sub(age).unwrap()).await;
         age = at;
         assert_eq!(judged(&cache), judgement, "{at:?}");
     }
@@ -49,7 +54,7 @@ async fn an_answer_is_used_no_longer_than_it_says_and_no_longer_than_we_want() {
         });
         let cache = source.cache();
         get(&cache).await;
-        advance(fresh - NANO).await;
+        advance(just_under(fresh)).await;
         assert_eq!(judged(&cache), Judgement::Fresh);
         advance(NANO).await;
         assert_eq!(judged(&cache), Judgement::Stale);
@@ -67,7 +72,7 @@ async fn a_no_is_used_no_longer_than_it_says() {
     });
     let cache = source.cache();
     get(&cache).await;
-    advance(SECOND - NANO).await;
+    advance(just_under(SECOND)).await;
     assert_eq!(cache.try_hit(LINK, &host()), Some(Lookup::Unknown));
     advance(NANO).await;
     assert_eq!(cache.try_hit(LINK, &host()), None);
@@ -125,7 +130,7 @@ async fn known_links_are_served_for_the_full_hour_and_not_a_moment_longer() {
         assert_eq!(cache.try_hit(LINK, &host()), Some(route("a")));
         settle().await;
     }
-    advance(Duration::from_mins(1) - NANO).await;
+    advance(just_under(Duration::from_mins(1))).await;
     assert_eq!(cache.try_hit(LINK, &host()), Some(route("a")));
     settle().await;
     advance(NANO).await;

@@ -1,4 +1,5 @@
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use postern_api::{CustomerKey, HostName, LinkId, LinkState, ServiceKind};
 
@@ -7,6 +8,7 @@ use crate::access_log::AccessLog;
 use crate::config::Mode;
 use crate::metrics::Metrics;
 use crate::routing::ClusterName;
+use crate::routing::{Account, Link};
 
 const HOUR: Duration = Duration::from_hours(1);
 const AT: i64 = 1_795_000_000;
@@ -219,7 +221,7 @@ fn no_more_is_kept_than_can_be_remembered() {
 fn an_account_with_very_many_links_takes_several_lines() {
     let kept = Kept::new();
     let text = kept.write(&[held("one/images", 1..25_001)]);
-    let lines = text.iter().filter(|&&byte| byte == b'\n').count();
+    let lines = String::from_utf8(text.clone()).unwrap().lines().count();
     assert_eq!(lines, 5);
     let snapshot = kept.read_as(&text).unwrap();
     let links = snapshot.accounts.iter().map(|(_, links)| links.len());

@@ -116,7 +116,8 @@ pub struct Service {
     pub lookups: AtomicUsize,
     /// The host and the client's certificate of each connection.
     pub connections: Mutex<Vec<(String, Vec<u8>)>>,
-    serving: Mutex<Vec<AbortHandle>>,
+    /// Those that are finished are closed.
+    pub serving: Mutex<Vec<AbortHandle>>,
 }
 
 type Body = BoxBody<Bytes, std::io::Error>;

@@ -62,6 +62,9 @@ async fn a_renewed_certificate_takes_over_while_the_stream_is_open_and_nothing_i
     let mut scene = listening().await;
     let stream = scene.followed().await;
     until("in use", || scene.metric("postern_route_stream_up") == 1).await;
+    // Another connection, which nothing is on.
+    let idle = scene.routes.attempt(1, Some(LINK), &host()).await;
+    assert!(idle.is_ok());
     let renewed = scene.issue("postern.example");
     renewed
         .write_to(&scene.folder.path().join("client"))
@@ -70,15 +73,24 @@ async fn a_renewed_certificate_takes_over_while_the_stream_is_open_and_nothing_i
     assert!(scene.credentials.refresh(now).is_empty());
     // The old stream goes on until it has nothing more to say.
     stream.change(&change(2, postern_api::LinkState::Rejected));
-    until("the old one is heard", || scene.routes.sequence() == 2).await;
+    until("the old one is heard", || {
+        scene.routes.sequence() == Some(2)
+    })
+    .await;
     stream.head(2);
     timeout(10 * SECOND, stream.closed()).await.unwrap();
     let stream = scene.stream().await;
     assert_eq!(stream.after, 2);
     stream.head(2);
     let certificates: Vec<_> = scene.service.connections.lock().unwrap().clone();
-    assert_eq!(certificates.len(), 2);
-    assert_ne!(certificates[0].1, certificates[1].1);
+    assert_eq!(certificates.len(), 3);
+    assert_eq!(certificates[0].1, certificates[1].1);
+    assert_ne!(certificates[1].1, certificates[2].1);
+    until("both old ones are closed", || {
+        let serving = scene.service.serving.lock().unwrap();
+        serving.iter().filter(|one| one.is_finished()).count() == 2
+    })
+    .await;
     assert_eq!(scene.metric("postern_route_gaps_total"), 0);
 }
 
