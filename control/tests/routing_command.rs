@@ -70,6 +70,7 @@ struct Scene {
     folder: TempDir,
     config: PathBuf,
     address: SocketAddr,
+    admin: SocketAddr,
 }
 
 impl Scene {
@@ -85,7 +86,7 @@ impl Scene {
         let config = folder.path().join("routing.toml");
         let lines = format!(
             "[listen]\naddress = \"{address}\"\n[tls]\nidentity = \"server\"\ntrust = \"ca.pem\"\n\
-             [clients.people]\nsan = \"people.example\"\nroles = [\"read\", \"write\"]\n\
+             [clients.people]\nsan = \"people.example\"\nroles = [\"read\", \"write\", \"authorize\"]\n\
              [store]\npath = \"routing.sqlite\"\n[admin]\nlisten = \"{admin}\"\n"
         );
         std::fs::write(&config, lines).unwrap();
@@ -94,11 +95,16 @@ impl Scene {
             folder,
             config,
             address,
+            admin,
         }
     }
 
     fn config(&self) -> &str {
         self.config.to_str().unwrap()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://routing.example:{}{path}", self.address.port())
     }
 
     fn run(&self) -> (Child, impl Iterator<Item = String>) {
@@ -160,14 +166,8 @@ fn each_change_is_a_line_of_the_trail_and_a_signal_ends_it_with_exit_code_0() {
     assert!(lines.any(|line| line.contains("\"listening\"")));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let client = scene.client();
-    let workspace = format!(
-        "https://routing.example:{}/v1/workspaces/clinic",
-        scene.address.port()
-    );
-    let lookup = format!(
-        "https://routing.example:{}/v1/lookup?host=a.example",
-        scene.address.port()
-    );
+    let workspace = scene.url("/v1/workspaces/clinic");
+    let lookup = scene.url("/v1/lookup?host=a.example");
     runtime.block_on(async {
         for _ in 0..2 {
             let body = json!({"properties": {}});
@@ -186,14 +186,7 @@ fn each_change_is_a_line_of_the_trail_and_a_signal_ends_it_with_exit_code_0() {
         }
     });
     drop(client);
-    let pid = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-s", "TERM", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    terminate(&child);
     let lines: Vec<Value> = lines
         .map(|line| serde_json::from_str(&line).unwrap())
         .collect();
@@ -218,4 +211,68 @@ fn each_change_is_a_line_of_the_trail_and_a_signal_ends_it_with_exit_code_0() {
         );
     }
     assert_eq!(lines.last().unwrap()["message"], "stopped");
+}
+
+fn terminate(child: &Child) {
+    let pid = child.id().to_string();
+    let mut kill = Command::new("kill");
+    assert!(kill.args(["-s", "TERM", &pid]).status().unwrap().success());
+}
+
+#[test]
+fn a_store_that_fails_is_a_failure_and_no_answer_and_is_said_once() {
+    let scene = Scene::new();
+    let (mut child, mut lines) = scene.run();
+    assert!(lines.any(|line| line.contains("\"listening\"")));
+    let database = rusqlite::Connection::open(scene.folder.path().join("routing.sqlite")).unwrap();
+    let rename = |from: &str, to: &str| {
+        let rename = format!("ALTER TABLE {from} RENAME TO {to}");
+        database.execute_batch(&rename).unwrap();
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let client = scene.client();
+        let lookup = || client.get(scene.url("/v1/lookup?host=a.example")).send();
+        let authorize = || {
+            let request = client.get(scene.url("/v1/authorize"));
+            let request = request.header("x-ms-private-link-id", "7");
+            request.header("x-original-host", "a.example").send()
+        };
+        let ready = || reqwest::get(format!("http://{}/readyz", scene.admin));
+        assert_eq!(lookup().await.unwrap().status(), 200);
+        assert_eq!(ready().await.unwrap().status(), 200);
+        rename("hosts", "away");
+        for _ in 0..3 {
+            for answer in [lookup().await.unwrap(), authorize().await.unwrap()] {
+                assert_eq!(answer.status(), 503);
+                assert_eq!(answer.headers()["x-ms-error-code"], "ServiceUnavailable");
+                assert_eq!(answer.headers()["retry-after"], "1");
+                assert_eq!(answer.headers()["cache-control"], "no-store");
+                let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+                assert_eq!(body["error"]["message"], "the store does not answer");
+            }
+        }
+        rename("away", "hosts");
+        assert_eq!(lookup().await.unwrap().status(), 200);
+        assert_eq!(authorize().await.unwrap().status(), 403);
+        rename("changes", "away");
+        let answer = ready().await.unwrap();
+        assert_eq!(answer.status(), 503);
+        let text = answer.text().await.unwrap();
+        assert!(text.starts_with("store: does not answer\n"), "{text}");
+        rename("away", "changes");
+        assert_eq!(ready().await.unwrap().status(), 200);
+    });
+    terminate(&child);
+    let lines: Vec<_> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let said = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert!(
+        said("the store does not do what it should") >= 2,
+        "{lines:?}"
+    );
+    assert!(
+        said("the store does not do what it should") <= 3,
+        "{lines:?}"
+    );
 }

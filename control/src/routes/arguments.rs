@@ -19,11 +19,11 @@ configuration or the file to import are wrong, and nothing was asked; 3 no answe
 #[derive(Parser, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub struct RoutesArguments {
-    #[command(flatten)]
-    pub(super) at: WhereArguments,
     /// Print JSON, for scripts.
     #[arg(long, global = true)]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) at: WhereArguments,
     #[command(subcommand)]
     pub(super) command: Command,
 }

@@ -20,7 +20,7 @@ fn told(scene: &Scene, code: i32, words: &str, change: impl Fn(&mut Vec<String>)
 /// Gives the option another value.
 fn set(arguments: &mut [String], option: &str, value: &str) {
     let at = arguments.iter().position(|it| it == option).unwrap();
-    arguments[at + 1] = value.to_owned();
+    value.clone_into(&mut arguments[at + 1]);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_service_that_cannot_be_reached_is_no_answer() {
         told(&scene, 3, "list", place)
     );
     let unknown = told(&scene, 3, "list", |it| {
-        set(it, "--service", "https://nowhere.invalid")
+        set(it, "--service", "https://nowhere.invalid");
     });
     assert!(
         unknown.starts_with("the service at nowhere.invalid:443: cannot connect: "),
@@ -54,7 +54,7 @@ fn a_service_that_does_not_answer_is_no_answer() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = format!("https://{}", silent.local_addr().unwrap());
     let late = told(&scene, 3, "list --timeout 50ms", |it| {
-        set(it, "--service", &at)
+        set(it, "--service", &at);
     });
     assert!(
         late.ends_with(": cannot connect: not within 50ms\n"),

@@ -186,6 +186,27 @@ state = "Approved"
 }
 
 #[test]
+fn a_service_that_ends_its_connections_again_and_again_is_asked_over_new_ones() {
+    let scene = Scene::with_service_of("[limits]\nconnection_age_max = \"250ms\"\n");
+    let connections: Vec<_> = (0..500)
+        .map(|n| {
+            let properties = serde_json::json!({"linkId": n, "state": "Rejected"});
+            serde_json::json!({"name": format!("pe-{n}"), "properties": properties})
+        })
+        .collect();
+    let properties = serde_json::json!({
+        "kind": "dicom", "hosts": ["i.example"], "cluster": "dicom", "connectionsMax": 500,
+    });
+    let books = serde_json::json!({"format": 1, "accounts": [
+        {"account": "clinic/images", "properties": properties, "connections": connections},
+    ]});
+    let done = scene
+        .ask_with(At::Service, &["import", "-", "--json"], &books.to_string())
+        .json();
+    assert_eq!(done["created"], 502);
+}
+
+#[test]
 fn ten_thousand_connections_go_there_and_back() {
     let account = |n: usize| {
         let connections: Vec<_> = (0..100)

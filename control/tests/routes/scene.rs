@@ -61,6 +61,11 @@ impl Scene {
 
     /// A service with empty books.
     pub fn with_service() -> Self {
+        Self::with_service_of("")
+    }
+
+    /// The same, with more of a configuration.
+    pub fn with_service_of(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca = DevCa::new("Internal CA").unwrap();
         let issued = [
@@ -78,7 +83,7 @@ impl Scene {
         }
         std::fs::write(folder.path().join("ca.pem"), ca.ca_pem()).unwrap();
         let path = folder.path().join("routing.toml");
-        std::fs::write(&path, CONFIG).unwrap();
+        std::fs::write(&path, format!("{CONFIG}{more}")).unwrap();
         let mut config = Config::load(&path, std::iter::empty()).unwrap();
         // Any port, which an operator cannot want.
         let any = "127.0.0.1:0".parse().unwrap();

@@ -128,10 +128,10 @@ async fn a_bad_host_is_refused() {
 }
 
 /// A body, what is to blame, and part of what is said of it.
-const NO_ACCOUNTS: [(&str, &str, &str); 17] = [
+const NO_ACCOUNTS: [(&str, &str, &str); 19] = [
     ("", "", "EOF"),
     ("{", "", "EOF"),
-    ("[]", "properties", "missing field"),
+    ("[]", "", "sequence, expected an object"),
     ("null", "", "null"),
     (r#"{"properties": 7}"#, "properties", "integer `7`"),
     (r"{}", "properties", "missing field"),
@@ -185,6 +185,16 @@ const NO_ACCOUNTS: [(&str, &str, &str); 17] = [
         r#"{"properties": {"publicNetworkAccess": "on"}}"#,
         "properties.publicNetworkAccess",
         "unknown variant",
+    ),
+    (
+        r#"{"properties": ["dicom", ["a.example"], "dicom"]}"#,
+        "properties",
+        "sequence, expected an object",
+    ),
+    (
+        r#"{"properties": {"customerKey": [null, "accessible"]}}"#,
+        "properties.customerKey",
+        "sequence, expected an object",
     ),
 ];
 

@@ -405,9 +405,12 @@ fn variables_that_kubernetes_injects_for_services_are_not_options() {
 
 #[test]
 fn variables_of_postern_control_are_not_options() {
-    load_with(WHOLE, &[("POSTERN_CONTROL_ADMIN__LISTEN", "127.0.0.1:1")]).unwrap();
-    let options = toml::Table::try_from(Config::default()).unwrap();
-    assert!(!options.keys().any(|key| key.starts_with("control")));
+    for prefix in ["control", "routing"] {
+        let variable = format!("POSTERN_{}_ADMIN__LISTEN", prefix.to_uppercase());
+        load_with(WHOLE, &[(&variable, "127.0.0.1:1")]).unwrap();
+        let options = toml::Table::try_from(Config::default()).unwrap();
+        assert!(!options.keys().any(|key| key.starts_with(prefix)));
+    }
 }
 
 #[test]

@@ -38,6 +38,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 // Limit: a connection that has broken is known to have so within a turn of the runtime; one that has not goes on.
 const ENDING_TIMEOUT: Duration = Duration::from_millis(100);
 
+// Limit: a service that ends three connections in a row before it answers does not want to.
+const ATTEMPTS_MAX: u32 = 3;
+
 /// A client of one service. Asks over one connection, and over another once that has ended.
 pub(super) struct Client {
     place: ServicePlace,
@@ -78,9 +81,27 @@ pub(super) struct Question<'a> {
 
 /// Why there is no answer to one attempt.
 struct Unanswered {
-    /// Whether the service cannot have seen the question.
-    unsent: bool,
+    cause: Cause,
     why: String,
+}
+
+/// What another attempt could come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The service cannot have seen the question, and would not see it then, either.
+    Unreached,
+    /// The service cannot have seen the question: its connection ended before.
+    Unsent,
+    /// The service may have seen the question. It could be asked again, if it changes nothing.
+    Lost,
+    /// The service may have seen the question, and has no answer in time, or one that is too large.
+    Late,
+}
+
+impl Cause {
+    fn because(self, why: String) -> Unanswered {
+        Unanswered { cause: self, why }
+    }
 }
 
 impl Client {
@@ -98,79 +119,76 @@ impl Client {
         })
     }
 
-    /// Asks, at most twice, and gives whatever the service answers.
+    /// Asks, and gives whatever the service answers. A connection may end at any moment, in good order: then once more.
     pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answer, Failure> {
-        let first = match self.attempt(question).await {
-            Ok(answer) => return Ok(answer),
-            Err(unanswered) => unanswered,
-        };
-        let repeatable = first.unsent || question.method == Method::GET;
-        let last = if repeatable && self.had_connected().await {
-            match self.attempt(question).await {
+        let asks = question.method == Method::GET;
+        let mut attempt = 1;
+        loop {
+            let Unanswered { cause, why } = match self.attempt(question).await {
                 Ok(answer) => return Ok(answer),
                 Err(unanswered) => unanswered,
+            };
+            let again = cause == Cause::Unsent || (asks && cause == Cause::Lost);
+            if again && attempt < ATTEMPTS_MAX {
+                attempt += 1;
+                continue;
             }
-        } else {
-            first
-        };
-        let doubt = if last.unsent || question.method == Method::GET {
-            ""
-        } else {
-            "; whether it was done is not known"
-        };
-        Err(Failure::NoAnswer(format!("{self}: {}{doubt}", last.why)))
-    }
-
-    /// Whether there has been a connection, which is given up: one that was open may have ended meanwhile, while one that
-    /// could not be opened will not open now.
-    async fn had_connected(&self) -> bool {
-        self.connection.lock().await.take().is_some()
+            let doubt = match cause {
+                Cause::Lost | Cause::Late if !asks => "; whether it was done is not known",
+                _ => "",
+            };
+            return Err(Failure::NoAnswer(format!("{self}: {why}{doubt}")));
+        }
     }
 
     async fn attempt(&self, question: &Question<'_>) -> Result<Answer, Unanswered> {
         let timeout = self.place.timeout;
         let mut connection = self.connection().await?;
         let request = self.request(question)?;
-        let unanswered = |unsent, why| Unanswered { unsent, why };
         let answer = async {
             // Once the sender is ready, what comes after may have been sent.
             if let Err(error) = connection.sender.ready().await {
-                return Err(unanswered(true, connection.why(&error).await));
+                let why = connection.why(&error).await;
+                self.give_up(&connection).await;
+                return Err(Cause::Unsent.because(why));
             }
             let answer = match connection.sender.send_request(request).await {
                 Ok(answer) => answer,
                 Err(error) => {
-                    return Err(unanswered(
-                        error.is_canceled(),
-                        connection.why(&error).await,
-                    ));
+                    let why = connection.why(&error).await;
+                    self.give_up(&connection).await;
+                    let unsent = error.is_canceled();
+                    let cause = if unsent { Cause::Unsent } else { Cause::Lost };
+                    return Err(cause.because(why));
                 }
             };
             connection.answered.store(true, Ordering::Relaxed);
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|error| {
-                let why = if error.is::<LengthLimitError>() {
-                    format!("an answer has more than {ANSWER_BYTES_MAX} bytes")
-                } else {
-                    format!("an answer broke off: {error}")
-                };
-                unanswered(false, why)
+                if error.is::<LengthLimitError>() {
+                    let why = format!("an answer has more than {ANSWER_BYTES_MAX} bytes");
+                    return Cause::Late.because(why);
+                }
+                Cause::Lost.because(format!("an answer broke off: {error}"))
             })?;
             Ok(Answer {
                 status: head.status,
                 body: body.to_bytes(),
             })
         };
-        let late = |_| unanswered(false, format!("no answer within {}", period::show(timeout)));
+        let late = |_| Cause::Late.because(format!("no answer within {}", period::show(timeout)));
         tokio::time::timeout(timeout, answer).await.map_err(late)?
     }
 
+    /// Asks over this connection no more, unless another one has taken its place already.
+    async fn give_up(&self, broken: &Connection) {
+        let mut current = self.connection.lock().await;
+        current.take_if(|it| Arc::ptr_eq(&it.answered, &broken.answered));
+    }
+
     fn request(&self, question: &Question<'_>) -> Result<Request<Full<Bytes>>, Unanswered> {
-        let never = |error: &dyn Error| Unanswered {
-            unsent: true,
-            why: error.to_string(),
-        };
+        let never = |error: &dyn Error| Cause::Unreached.because(error.to_string());
         let uri = Uri::builder()
             .scheme("https")
             .authority(self.authority())
@@ -205,10 +223,8 @@ impl Client {
         let opened = tokio::time::timeout(timeout, self.connect()).await;
         let opened =
             opened.unwrap_or_else(|_| Err(format!("not within {}", period::show(timeout))));
-        let opened = opened.map_err(|why| Unanswered {
-            unsent: true,
-            why: format!("cannot connect: {why}"),
-        })?;
+        let unreached = |why| Cause::Unreached.because(format!("cannot connect: {why}"));
+        let opened = opened.map_err(unreached)?;
         Ok(connection.insert(opened).clone())
     }
 

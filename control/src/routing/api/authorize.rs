@@ -27,7 +27,7 @@
 //!
 //! | header | is |
 //! |---|---|
-//! | `X-MS-Private-Link-Id` | the link id, a decimal number, as the proxy sent it; nobody else may be able to send it |
+//! | `X-MS-Private-Link-Id` | the link id, a decimal number, as the proxy sent it, which takes away what a client sends. Nobody else may be able to send it: nginx before 1.23 takes the first of several |
 //! | `X-Original-Host` | the host that the request is for, without port: `$host`. Never taken from the client's headers |
 //!
 //! 200 with `X-Postern-Account` lets the request through. 403 with `X-Postern-Reason` does not. Anything else, such as

@@ -9,7 +9,7 @@
 //! Promises: whatever is refused has changed nothing, and is answered in Azure Resource Manager's shape with the part of
 //! the request that is to blame. Any status but 200 and 304 is no answer to a data plane.
 //!
-//! * `operation`: what there is. `gate`: what every request passes. `request`: reading one, strictly. `error`: the shape.
+//! * `operation`: what there is. `gate`: what every request passes. `request` and `object`: reading one, strictly. `error`: the shape.
 //! * `lookup`, `changes` over `feed`, `snapshot`; `authorize`; `resources` and `books`; `openapi`: all of it as a document.
 
 mod authorize;
@@ -19,6 +19,7 @@ mod error;
 mod feed;
 mod gate;
 mod lookup;
+mod object;
 mod openapi;
 mod operation;
 mod outlet;

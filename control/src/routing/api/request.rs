@@ -11,6 +11,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
+use super::object::Object;
 use crate::routing::model::{AccountId, ConnectionId, InvalidText, WorkspaceName};
 use crate::routing::store::{Condition, ETag};
 
@@ -133,7 +134,8 @@ async fn read(request: Request) -> Result<bytes::Bytes, ApiError> {
 /// The value that a JSON text is. The error's target is the path to what is to blame.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let value: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut json);
+    let Object(value) = value.map_err(|error| {
         // "?" is for what has no name, as the text ends before it or is no JSON; "." for the whole.
         let path = error.path().to_string();
         let path = path.trim_end_matches('?').trim_end_matches('.');

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
+use super::object::{maybe_object, object};
 use crate::routing::model::{
     Account, AccountId, ClusterName, Connection, ConnectionId, ConnectionsMax, CustomerManagedKey,
     Description, Hosts, PublicNetworkAccess, RequestMessage, Workspace, WorkspaceName,
@@ -20,7 +21,11 @@ use crate::routing::store::Versioned;
 
 /// A resource.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    bound(deserialize = "P: Deserialize<'de>")
+)]
 pub(super) struct Resource<P> {
     /// Its path. May be left out of a put.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,9 +40,14 @@ pub(super) struct Resource<P> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) etag: Option<String>,
     /// What it is.
+    #[serde(deserialize_with = "object")]
     pub(super) properties: P,
     /// When it was made and changed. Not heeded in a put.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "maybe_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub(super) system_data: Option<SystemData>,
 }
 
@@ -92,7 +102,7 @@ pub(super) struct AccountProperties {
     #[serde(default)]
     public_network_access: PublicNetworkAccess,
     /// The key with which the customer encrypts its contents.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     customer_key: CustomerManagedKey,
     /// Requests per second of all its links together, on one instance of the data plane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,7 +124,7 @@ pub(super) struct ConnectionProperties {
     /// The link id. Unique in the account, and never another one.
     link_identifier: LinkId,
     /// The owner's decision. Left out, it stays as it is; a new connection is then Pending.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "maybe_object")]
     pub(super) private_link_service_connection_state: Option<ConnectionState>,
     /// What who made the private endpoint asks of the owner.
     #[serde(default, skip_serializing_if = "RequestMessage::is_empty")]
