@@ -100,17 +100,19 @@ impl Account {
         let Self {
             name, hosts, links, ..
         } = self;
+        let key = if self.key_is_accessible {
+            ""
+        } else {
+            "customer_key = \"not_accessible\"\n"
+        };
+        let limit = self.requests_per_second;
+        let limit = limit.map(|limit| format!("requests_per_second = {limit}\n"));
+        let limit = limit.unwrap_or_default();
         // `Debug` of a slice of plain ASCII texts is a TOML array.
-        let mut account = format!(
+        let account = format!(
             "[[accounts]]\nname = \"{name}\"\nkind = \"dicom\"\nhosts = {hosts:?}\n\
-             cluster = \"dicom\"\n"
+             cluster = \"dicom\"\n{key}{limit}"
         );
-        if !self.key_is_accessible {
-            account += "customer_key = \"not_accessible\"\n";
-        }
-        if let Some(limit) = self.requests_per_second {
-            account += &format!("requests_per_second = {limit}\n");
-        }
         links.iter().fold(account, |text, (link_id, state)| {
             text + &format!("[[accounts.links]]\nlink_id = {link_id}\nstate = \"{state}\"\n")
         })
