@@ -17,6 +17,7 @@ use rustls::{ClientConfig, SupportedProtocolVersion};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// What no wait in these tests exceeds.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -80,12 +81,7 @@ pub fn tls_of(
 impl Connector {
     /// Connects. An error may also come with the first request, as TLS 1.3 has it.
     pub async fn connect(&self) -> std::io::Result<Client> {
-        let stream = TcpStream::connect(self.address).await?;
-        let name = "routing.example".try_into().unwrap();
-        let stream = TlsConnector::from(Arc::clone(&self.tls))
-            .connect(name, stream)
-            .await?;
-        let io = TokioIo::new(stream);
+        let io = TokioIo::new(self.stream().await?);
         Ok(if self.tls.alpn_protocols == [b"h2"] {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -100,6 +96,16 @@ impl Connector {
             tokio::spawn(connection);
             Client::Http1(sender)
         })
+    }
+}
+
+impl Connector {
+    /// Connects, and says nothing yet.
+    pub async fn stream(&self) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(self.address).await?;
+        let name = "routing.example".try_into().unwrap();
+        let connector = TlsConnector::from(Arc::clone(&self.tls));
+        connector.connect(name, stream).await
     }
 }
 

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use http::Method;
-use tokio::io::AsyncReadExt as _;
+use postern_certs::dev_ca::LeafOptions;
+use postern_certs::{Purpose, UnixTime};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::client::{Connector, Events, PATIENCE, request};
+use super::client::{Connector, Events, PATIENCE, request, tls};
 use super::scene::Scene;
 
 const LOOKUP: &str = "/v1/lookup?host=images.example";
@@ -71,6 +73,59 @@ async fn a_connection_of_age_ends_in_order() {
     };
     tokio::time::timeout(PATIENCE, ended).await.unwrap();
     assert_eq!(scene.proxy().await.get(LOOKUP).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_clients_certificate() {
+    let scene = Scene::start().await;
+    let now = i64::try_from(UnixTime::now().as_secs()).unwrap();
+    let options = LeafOptions {
+        not_after: Some(now + 4),
+        ..LeafOptions::new(Purpose::Client, ["proxy.example"])
+    };
+    let identity = scene.ca.leaf(&options).unwrap();
+    let connector = Connector {
+        tls: tls(scene.ca.ca_pem(), Some(&identity), b"h2"),
+        ..scene.connector("proxy.example")
+    };
+    let mut proxy = connector.connect().await.unwrap();
+    let mut events = Events::of(&mut proxy, "/v1/changes?after=0", &[]).await;
+    while events.next().await.is_some() {}
+    let (_, metrics) = scene.admin("/metrics").await;
+    assert!(
+        metrics.contains("postern_routing_subscribers 0\n"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_takes_its_time_holds_a_seat_and_no_longer_than_it_may() {
+    let scene = Scene::with(|config| {
+        config.limits.requests_max = 1;
+        config.limits.request_timeout = Duration::from_secs(3);
+    })
+    .await;
+    let mut proxy = scene.proxy().await;
+    let slow = scene.connector_with("people.example", b"http/1.1");
+    let mut slow = slow.stream().await.unwrap();
+    let half = "PUT /v1/workspaces/clinic HTTP/1.1\r\nhost: routing.example\r\n\
+                content-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    slow.write_all(half.as_bytes()).await.unwrap();
+    let busy = async {
+        loop {
+            let answer = proxy.get(LOOKUP).await;
+            if answer.status != 200 {
+                return answer;
+            }
+        }
+    };
+    let busy = tokio::time::timeout(PATIENCE, busy).await.unwrap();
+    assert_eq!(busy.error(), (503, "ServerBusy".into(), String::new()));
+    let mut answer = [0; 12];
+    let read = tokio::time::timeout(PATIENCE, slow.read_exact(&mut answer));
+    read.await.unwrap().unwrap();
+    assert_eq!(answer, *b"HTTP/1.1 503");
+    assert_eq!(proxy.get(LOOKUP).await.status, 200);
 }
 
 #[tokio::test]

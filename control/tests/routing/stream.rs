@@ -8,8 +8,8 @@ use postern_control::routing::store::sqlite::{SqliteOptions, SqliteStore};
 use postern_control::routing::store::{Condition, Decision, Store as _};
 use serde_json::json;
 
-use super::client::{Connector, Events};
-use super::scene::{CONNECTION, Scene, approve};
+use super::client::{Client, Connector, Events};
+use super::scene::{ACCOUNT, CONNECTION, Scene, account, approve};
 
 fn lively(config: &mut postern_control::routing::Config) {
     config.changes.heartbeat = Duration::from_millis(50);
@@ -125,19 +125,23 @@ async fn a_change_by_another_process_is_told_as_well() {
     );
 }
 
-#[tokio::test]
-async fn who_falls_behind_reads_on_from_the_log() {
-    let scene = Scene::with(lively).await;
-    scene.filled().await;
+/// A reader that has got only what fits into its small window, while the connection was decided `decisions` times.
+async fn left_behind(scene: &Scene, decisions: usize) -> (Client, Events) {
+    let mut people = scene.filled().await;
+    // Large enough that a few fill everything between the two.
+    let hosts: Vec<_> = (0..16)
+        .map(|n| format!("h{n}.{}example", "a.".repeat(110)))
+        .collect();
+    let hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
+    assert_eq!(people.put(ACCOUNT, &account(&hosts)).await.status, 200);
     let slow = Connector {
         window: 256,
         ..scene.connector("proxy.example")
     };
     let mut slow = slow.connect().await.unwrap();
-    let mut events = Events::of(&mut slow, "/v1/changes?after=2", &[]).await;
-    // More than the service keeps for those who are a little late.
+    let events = Events::of(&mut slow, "/v1/changes?after=3", &[]).await;
     let states = [LinkState::Approved, LinkState::Rejected];
-    for n in 0..300 {
+    for n in 0..decisions {
         let state = states[n % 2];
         let decision = Decision {
             state,
@@ -146,9 +150,43 @@ async fn who_falls_behind_reads_on_from_the_log() {
         let decided = scene.store.decide(&pe_1(), decision, Condition::Any).await;
         assert!(decided.unwrap().changed);
     }
-    for sequence in 3..303 {
-        assert_eq!(events.next_change().await.unwrap().id, Some(sequence));
+    (slow, events)
+}
+
+#[tokio::test]
+async fn who_falls_behind_reads_on_from_the_log() {
+    let scene = Scene::with(lively).await;
+    let (_slow, mut events) = left_behind(&scene, 300).await;
+    for sequence in 4..304 {
+        let event = events.next_change().await.unwrap();
+        assert_eq!((event.name.as_str(), event.id), ("change", Some(sequence)));
     }
+}
+
+#[tokio::test]
+async fn who_falls_behind_further_than_the_log_goes_gets_a_gap() {
+    let scene = Scene::with(|config| {
+        lively(config);
+        config.changes.kept = 10;
+    })
+    .await;
+    let (_slow, mut events) = left_behind(&scene, 300).await;
+    let (mut at, mut gaps) = (3, 0);
+    while at < 303 {
+        let event = events.next_change().await.unwrap();
+        let id = event.id.unwrap();
+        if event.name == "gap" {
+            gaps += 1;
+            assert!(
+                id > at && event.data["oldest"].as_u64().unwrap() > at + 1,
+                "{event:?}"
+            );
+        } else {
+            assert_eq!(id, at + 1);
+        }
+        at = id;
+    }
+    assert!(gaps > 0);
 }
 
 fn pe_1() -> ConnectionId {
