@@ -1,5 +1,7 @@
 //! Books from and to files.
 
+use std::io::{self, BufRead as _, BufReader};
+
 use crate::scene::{At, BOOKS, Scene};
 
 fn both() -> [(Scene, At); 2] {
@@ -185,25 +187,52 @@ state = "Approved"
     );
 }
 
-#[test]
-fn a_service_that_ends_its_connections_again_and_again_is_asked_over_new_ones() {
-    let scene = Scene::with_service_of("[limits]\nconnection_age_max = \"250ms\"\n");
-    let connections: Vec<_> = (0..500)
-        .map(|n| {
-            let properties = serde_json::json!({"linkId": n, "state": "Rejected"});
-            serde_json::json!({"name": format!("pe-{n}"), "properties": properties})
-        })
-        .collect();
+/// An account with 500 connections that are to be Rejected, and so begin as Pending.
+fn five_hundred() -> String {
+    let connections = (0..500).map(|n| {
+        let properties = serde_json::json!({"linkId": n, "state": "Rejected"});
+        serde_json::json!({"name": format!("pe-{n}"), "properties": properties})
+    });
+    let connections: Vec<_> = connections.collect();
     let properties = serde_json::json!({
         "kind": "dicom", "hosts": ["i.example"], "cluster": "dicom", "connectionsMax": 500,
     });
-    let books = serde_json::json!({"format": 1, "accounts": [
-        {"account": "clinic/images", "properties": properties, "connections": connections},
-    ]});
-    let done = scene
-        .ask_with(At::Service, &["import", "-", "--json"], &books.to_string())
-        .json();
-    assert_eq!(done["created"], 502);
+    let account = serde_json::json!({
+        "account": "clinic/images", "properties": properties, "connections": connections,
+    });
+    serde_json::json!({"format": 1, "accounts": [account]}).to_string()
+}
+
+#[test]
+fn a_service_that_ends_its_connections_again_and_again_is_asked_over_new_ones() {
+    let scene = Scene::with_service_of("[limits]\nconnection_age_max = \"250ms\"\n");
+    let done = scene.ask_with(At::Service, &["import", "-", "--json"], &five_hundred());
+    assert_eq!(done.json()["created"], 502);
+}
+
+#[test]
+fn an_import_that_was_killed_goes_on_when_it_is_typed_again() {
+    let scene = Scene::with_service();
+    std::fs::write(scene.path("books.json"), five_hundred()).unwrap();
+    let place = scene.service_arguments("operator");
+    let place = place.iter().map(String::as_str);
+    let arguments: Vec<_> = ["import", "books.json"].into_iter().chain(place).collect();
+    let mut child = scene.start(&arguments);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let created = |line: io::Result<String>| line.unwrap().starts_with("created ");
+    assert!(lines.by_ref().take(50).all(created));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let done = scene.ask(At::Service, "import books.json --json").json();
+    let count = |what: &str| done[what].as_u64().unwrap();
+    // Of a connection that was left Pending, the rest is a change.
+    assert_eq!(
+        count("created") + count("changed") + count("unchanged"),
+        502
+    );
+    assert!(count("unchanged") >= 50, "{}", count("unchanged"));
+    let again = scene.ask(At::Service, "import books.json").ok();
+    assert_eq!(again, "0 created, 0 changed, 0 deleted, 502 unchanged\n");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use postern_certs::dev_ca::DevCa;
 use postern_control::routing::store::Store;
@@ -156,9 +156,9 @@ impl Scene {
         arguments.map(str::to_owned).collect()
     }
 
-    /// Runs the command with these arguments and no others.
-    pub fn run(&self, arguments: &[&str], stdin: &str) -> Done {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_postern-control"))
+    /// Starts the command with these arguments and no others.
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_postern-control"))
             .arg("routes")
             .args(arguments)
             .current_dir(self.folder.path())
@@ -167,7 +167,12 @@ impl Scene {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// Runs the command with these arguments and no others.
+    pub fn run(&self, arguments: &[&str], stdin: &str) -> Done {
+        let mut child = self.start(arguments);
         let mut pipe = child.stdin.take().unwrap();
         // A command that does not read may have ended.
         let _ = pipe.write_all(stdin.as_bytes());
