@@ -33,7 +33,7 @@ pub struct Held {
 pub struct HeldAccount {
     /// The account, as it was known last.
     pub account: Arc<Account>,
-    /// Its links that are approved and held.
+    /// Its links that are approved and held, by link id.
     pub links: Vec<Link>,
     /// How long ago all of this was known to hold.
     pub age: Duration,
@@ -91,8 +91,10 @@ impl RouteCache {
         let generation = shared.generation();
         let at = shared.clock.now().before(age);
         let routes = Routes::of(account);
-        let approved = |link: &&Link| link.state == LinkState::Approved;
-        for link in links.iter().filter(approved) {
+        for link in links {
+            if link.state != LinkState::Approved {
+                continue;
+            }
             let route = routes.of_link(link.limit);
             for host in account.hosts.iter() {
                 let key = shared.keys.key(Some(link.id), host);
@@ -172,7 +174,7 @@ impl RouteCache {
                         account: Arc::clone(account),
                         latest: found.at,
                         oldest: known,
-                        links: HashMap::from([(id, limit)]),
+                        links: vec![approved(id, limit)],
                     });
                 }
                 Entry::Occupied(mut others) => {
@@ -182,7 +184,7 @@ impl RouteCache {
                         others.latest = found.at;
                     }
                     others.oldest = others.oldest.min(known);
-                    others.links.insert(id, limit);
+                    others.links.push(approved(id, limit));
                 }
             }
         });
@@ -285,21 +287,27 @@ struct Gathered {
     account: Arc<Account>,
     latest: Moment,
     oldest: Moment,
-    links: HashMap<LinkId, Option<RequestRate>>,
+    /// Once for each host.
+    links: Vec<Link>,
 }
 
 impl Gathered {
-    fn into_held(self, present: &Present) -> HeldAccount {
-        let links = self.links.into_iter().map(|(id, limit)| Link {
-            id,
-            state: LinkState::Approved,
-            limit,
-        });
+    fn into_held(mut self, present: &Present) -> HeldAccount {
+        self.links.sort_unstable_by_key(|link| link.id);
+        self.links.dedup_by_key(|link| link.id);
         HeldAccount {
             account: self.account,
-            links: links.collect(),
+            links: self.links,
             age: Duration::from_nanos(present.now.since(self.oldest)),
         }
+    }
+}
+
+const fn approved(id: LinkId, limit: Option<RequestRate>) -> Link {
+    Link {
+        id,
+        state: LinkState::Approved,
+        limit,
     }
 }
 
