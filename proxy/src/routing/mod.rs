@@ -30,9 +30,7 @@ pub use cache::{
 };
 pub use file::{Reload, RouteFile, RouteFileError};
 pub use none::NoRoutes;
-pub use remote::{
-    ClientError, ClientOptions, Contact, Distrusted, RemoteOptions, RemoteRoutes, SnapshotError,
-};
+pub use remote::{ClientOptions, Contact, RemoteOptions, RemoteRoutes};
 
 /// What a link may reach: one account, on one cluster, under these hosts. Shared by `Arc`.
 ///

@@ -25,7 +25,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -83,9 +83,12 @@ struct Place {
     failed: Option<(Instant, ClientError)>,
 }
 
+#[derive(Clone)]
 struct Connection {
     generation: u64,
     requests: SendRequest<Empty<Bytes>>,
+    /// Why it ended, once it has.
+    ended: watch::Receiver<Option<Arc<hyper::Error>>>,
 }
 
 /// Why there is no answer. Cloned to everybody who waited for the same connection.
@@ -221,12 +224,16 @@ impl Client {
             endpoint: endpoint(),
             source: Arc::new(error),
         })?;
-        let mut requests = self.connection(way).await?;
-        let sent = requests.send_request(request).await;
-        let answer = sent.map_err(|source| ClientError::Broken {
-            endpoint: endpoint(),
-            source: Arc::new(source),
-        })?;
+        let mut connection = self.connection(way).await?;
+        let answer = match connection.requests.send_request(request).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                return Err(ClientError::Broken {
+                    endpoint: endpoint(),
+                    source: connection.reason(error).await,
+                });
+            }
+        };
         let status = answer.status();
         if status != StatusCode::OK {
             return Err(ClientError::Status {
@@ -244,11 +251,11 @@ impl Client {
     }
 
     /// The way's connection; a new one if there is none that is good for new requests.
-    async fn connection(&self, way: &Way) -> Result<SendRequest<Empty<Bytes>>, ClientError> {
+    async fn connection(&self, way: &Way) -> Result<Connection, ClientError> {
         let identity = self.credentials.routing().ok_or(ClientError::NoIdentity)?;
         let mut place = Arc::clone(&way.place).lock_owned().await;
-        if let Some(requests) = place.usable(identity.generation) {
-            return Ok(requests);
+        if let Some(connection) = place.usable(identity.generation) {
+            return Ok(connection);
         }
         if let Some(error) = place.failed_just_now() {
             return Err(error);
@@ -259,19 +266,16 @@ impl Client {
         let opened = home.spawn(async move {
             let opened = opening.await;
             match &opened {
-                Ok((generation, requests)) => {
+                Ok(connection) => {
                     place.failed = None;
-                    place.connection = Some(Connection {
-                        generation: *generation,
-                        requests: requests.clone(),
-                    });
+                    place.connection = Some(connection.clone());
                 }
                 Err(error) => place.failed = Some((Instant::now(), error.clone())),
             }
             opened
         });
         match opened.await {
-            Ok(opened) => opened.map(|(_, requests)| requests),
+            Ok(opened) => opened,
             Err(error) => Err(way.not_connected(error)),
         }
     }
@@ -280,14 +284,13 @@ impl Client {
         &self,
         way: &Way,
         identity: Arc<ClientCredentials>,
-    ) -> impl Future<Output = Result<(u64, SendRequest<Empty<Bytes>>), ClientError>> + Send + 'static
-    {
+    ) -> impl Future<Output = Result<Connection, ClientError>> + Send + 'static {
         let (dial, name) = (Arc::clone(&self.dial), self.options.name.clone());
         let (limit, way) = (self.options.connect_timeout, way.clone());
         async move {
             let established = timeout(limit, way.establish(&*dial, name, &identity)).await;
             match established {
-                Ok(established) => established.map(|requests| (identity.generation, requests)),
+                Ok(established) => established,
                 Err(late) => Err(way.not_connected(late)),
             }
         }
@@ -329,7 +332,7 @@ impl Way {
         dial: &dyn Dial,
         name: ServerName<'static>,
         identity: &ClientCredentials,
-    ) -> Result<SendRequest<Empty<Bytes>>, ClientError> {
+    ) -> Result<Connection, ClientError> {
         let wire = dial.dial(&self.host, self.port).await;
         let wire = wire.map_err(|error| self.not_connected(error))?;
         let tls = TlsConnector::from(identity.tls(Protocol::Http2));
@@ -351,20 +354,39 @@ impl Way {
             .await;
         let (requests, connection) = started.map_err(|error| self.not_connected(error))?;
         let endpoint = self.endpoint();
+        let (told, ended) = watch::channel(None);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%endpoint, %error, "connection to account routing ended");
+                told.send_replace(Some(Arc::new(error)));
             }
         });
-        Ok(requests)
+        Ok(Connection {
+            generation: identity.generation,
+            requests,
+            ended,
+        })
+    }
+}
+
+impl Connection {
+    /// Why a request broke off. The connection may know better: that our certificate is refused shows after the TLS
+    /// handshake (RFC 8446 section 4.4.2), and only if the alert is read before the peer's end of the connection.
+    async fn reason(mut self, error: hyper::Error) -> Arc<hyper::Error> {
+        if self.requests.is_closed() {
+            // An error is told, too: that nobody is left who could say more.
+            let _ = timeout(REASON_TIMEOUT, self.ended.changed()).await;
+        }
+        let reason = self.ended.borrow().clone();
+        reason.unwrap_or_else(|| Arc::new(error))
     }
 }
 
 impl Place {
-    fn usable(&self, generation: u64) -> Option<SendRequest<Empty<Bytes>>> {
+    fn usable(&self, generation: u64) -> Option<Connection> {
         let connection = self.connection.as_ref()?;
         let is_good = connection.generation == generation && !connection.requests.is_closed();
-        is_good.then(|| connection.requests.clone())
+        is_good.then(|| connection.clone())
     }
 
     fn failed_just_now(&self) -> Option<ClientError> {
@@ -395,6 +417,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 // Limit: a place that could not be connected to is not tried again sooner, however many ask.
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);
+// Limit: a connection that is closed ends within the same turn of its thread.
+const REASON_TIMEOUT: Duration = Duration::from_millis(100);
 // Limit: what is sent ahead of us: 256 KiB for a snapshot or the change stream, which leaves the connection room for
 // as many lookups as may be under way.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;

@@ -33,12 +33,10 @@ use postern_api::{HostName, LinkId};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::sleep;
 
-use answer::Answers;
-pub use answer::Distrusted;
-use client::{Client, Dial, Query, Tcp};
-pub use client::{ClientError, ClientOptions};
+use answer::{Answers, Distrusted};
+pub use client::ClientOptions;
+use client::{Client, ClientError, Dial, Query, Tcp};
 pub use contact::Contact;
-pub use snapshot::SnapshotError;
 
 use crate::credentials::Credentials;
 use crate::metrics::Metrics;

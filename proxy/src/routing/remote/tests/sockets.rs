@@ -1,5 +1,6 @@
 //! Over TCP: what depends on sockets and on the clock of the machine.
 
+use postern_certs::dev_ca::DevCa;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -100,5 +101,21 @@ async fn a_server_of_another_name_is_not_asked() {
     let error = scene.routes.lookup(LINK, &host()).await.unwrap_err();
     let text = postern_chassis::whole(&error);
     assert!(text.contains("not valid for name"), "{text}");
+    assert_eq!(scene.service.lookups(), 0);
+}
+
+#[tokio::test]
+async fn a_service_that_refuses_our_certificate_gives_no_answer() {
+    let scene = listening().await;
+    let other = DevCa::new("Another CA").unwrap();
+    let stranger = other.client("postern.example").unwrap();
+    let folder = scene.folder.path().join("client");
+    stranger.write_to(&folder).unwrap();
+    let now = postern_certs::UnixTime::now();
+    assert!(scene.credentials.refresh(now).is_empty());
+    let error = scene.routes.lookup(LINK, &host()).await.unwrap_err();
+    let text = postern_chassis::whole(&error);
+    // And then its alert, or that the connection broke, whichever is noticed first.
+    assert!(text.contains("localhost:"), "{text}");
     assert_eq!(scene.service.lookups(), 0);
 }
