@@ -82,7 +82,7 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
         proof.row(&claim, within(latency, PROMISED));
     }
     proof.row(
-        "WebSockets and downloads are gone",
+        "WebSockets, gRPC calls and downloads are gone",
         within(all.gone, PROMISED + BOUND),
     );
     proof.row(

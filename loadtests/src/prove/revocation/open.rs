@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
+use http_body_util::channel::{Channel, Sender};
 use hyper::body::Incoming;
 use tokio::sync::Barrier;
 use tokio::time::{Instant, sleep, timeout};
@@ -14,7 +16,7 @@ use crate::check::{Broken, expect};
 use crate::prove::routed::Routed;
 use crate::stack::Deadline;
 use crate::stack::accounts::HOST_A;
-use crate::stack::client::{Connection, Protocol, empty};
+use crate::stack::client::{BodyError, Connection, Protocol, empty, streaming};
 use crate::stack::web_socket::{self, WebSocket};
 
 // Limit: between two requests or messages.
@@ -38,6 +40,8 @@ enum Load {
     Requests,
     WebSocket(Box<WebSocket>),
     Download(Incoming),
+    /// A gRPC call with messages both ways, over HTTP/2.
+    Call(Sender<Bytes, BodyError>, Incoming),
 }
 
 #[derive(Clone, Copy)]
@@ -45,6 +49,16 @@ enum Sort {
     Requests,
     WebSocket,
     Download,
+    Call,
+}
+
+impl Sort {
+    const fn over(protocol: Protocol) -> &'static [Self] {
+        match protocol {
+            Protocol::Http1 => &[Self::Requests, Self::WebSocket, Self::Download],
+            Protocol::Http2 => &[Self::Requests, Self::WebSocket, Self::Download, Self::Call],
+        }
+    }
 }
 
 /// How it ended.
@@ -62,10 +76,10 @@ impl Open {
     pub(super) async fn all(stage: &Routed, link_id: u32) -> Result<Vec<Self>, Broken> {
         let mut all = Vec::new();
         for protocol in Protocol::ALL {
-            for sort in [Sort::Requests, Sort::WebSocket, Sort::Download] {
+            for sort in Sort::over(protocol) {
                 let postern = &stage.posterns[0];
                 let connection = stage.connect(postern, link_id, HOST_A, protocol).await?;
-                all.push(Self::begin(connection, protocol, sort).await?);
+                all.push(Self::begin(connection, protocol, *sort).await?);
             }
         }
         Ok(all)
@@ -88,6 +102,15 @@ impl Open {
             Sort::Download => {
                 let request = connection.request(Method::GET, DOWNLOAD)?.body(empty())?;
                 Load::Download(connection.send(request).await?.into_body())
+            }
+            Sort::Call => {
+                let (sender, body) = Channel::new(1);
+                let request = connection.request(Method::POST, "/grpc/stream")?;
+                let request = request
+                    .header("content-type", "application/grpc")
+                    .header("te", "trailers")
+                    .body(streaming(body))?;
+                Load::Call(sender, connection.send(request).await?.into_body())
             }
         };
         Ok(Self {
@@ -132,6 +155,7 @@ impl Open {
             Load::Requests => "requests",
             Load::WebSocket(_) => "a WebSocket",
             Load::Download(_) => "a download",
+            Load::Call(..) => "a gRPC call",
         };
         format!("{load} over {}", self.protocol.label())
     }
@@ -154,6 +178,14 @@ impl Load {
                     }
                 }
                 return Err(Broken::Unexpected("the download came to its end".into()));
+            }
+            Self::Call(sender, body) => {
+                let message = || Bytes::from_static(b"still here");
+                while sender.send_data(message()).await.is_ok()
+                    && let Some(Ok(_)) = body.frame().await
+                {
+                    sleep(PAUSE).await;
+                }
             }
         }
         Ok(())
