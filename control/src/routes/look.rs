@@ -187,10 +187,10 @@ pub(super) async fn lookup(
 fn decision(link: LinkId, host: &HostName, answer: &Answer) -> String {
     match answer {
         Answer::Found { account, .. } => {
-            let whose = format!(
-                "link {link} reaches {host}: account {}, {}, cluster {}",
-                account.account, account.kind, account.cluster
-            );
+            let [name, cluster] = [&account.account, &account.cluster].map(|it| print::plain(it));
+            let kind = account.kind;
+            let whose =
+                format!("link {link} reaches {host}: account {name}, {kind}, cluster {cluster}");
             match account.customer_key {
                 CustomerKey::Accessible => format!("yes: {whose}"),
                 CustomerKey::NotAccessible => format!(

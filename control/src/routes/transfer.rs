@@ -14,8 +14,7 @@ use super::import::{self, Action, Plan, Step, Wanted, present};
 use super::print;
 use crate::routing::model::WorkspaceName;
 
-// Limit: a connection is some 250 bytes, so that this is a million of them. A route file is kept to less, as TOML takes
-// forty times its text while it is read.
+// Limit: a connection is some 250 bytes, so that this is a million of them.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// What the file to import says.

@@ -20,6 +20,7 @@ mod probes;
 mod readiness;
 mod revocation;
 mod routes;
+mod routing;
 mod scene;
 mod superseded;
 mod tickets;

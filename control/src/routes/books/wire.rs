@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::client::Answer;
 use super::{Kept, Version};
 use crate::routes::error::{Failure, Refusal, RefusalKind};
+use crate::routes::print::plain;
 use crate::routing::model::{
     Account, ClusterName, Connection, ConnectionsMax, CustomerManagedKey, Description, Hosts,
     PublicNetworkAccess, RequestMessage, Workspace,
@@ -216,9 +217,9 @@ pub(super) fn failure(answer: &Answer) -> Failure {
             StatusCode::PRECONDITION_FAILED => RefusalKind::Changed,
             _ => RefusalKind::Other,
         },
-        code: error.code,
-        target: error.target,
-        message: error.message,
+        code: plain(&error.code),
+        target: error.target.as_deref().map(plain),
+        message: plain(&error.message),
     };
     let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
     if status.is_client_error() && !later.contains(&status) {
@@ -262,6 +263,12 @@ mod tests {
             "Conflict at properties.hosts: the host is taken"
         );
         assert_eq!(refused.exit_code(), 1);
+        let hostile = body.replace("taken", "taken\\u001b[2J");
+        assert!(
+            failure(&answer(409, &hostile))
+                .to_string()
+                .ends_with("taken\\u{1b}[2J")
+        );
         assert_eq!(failure(&answer(503, body)).exit_code(), 3);
         assert_eq!(failure(&answer(429, body)).exit_code(), 3);
     }

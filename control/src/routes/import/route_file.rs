@@ -46,6 +46,9 @@ struct RawLink {
     requests_per_second: Option<NonZeroU32>,
 }
 
+// Limit: half a million links; TOML takes forty times its text while it is read.
+const TEXT_BYTES_MAX: usize = 32 << 20;
+
 /// A mistake, and the byte of the text at which it is.
 type Mistake = (usize, String);
 
@@ -55,6 +58,12 @@ pub(super) fn parse(
     text: &str,
     workspace: Option<&WorkspaceName>,
 ) -> Result<Wanted, String> {
+    if text.len() > TEXT_BYTES_MAX {
+        let path = path.display();
+        return Err(format!(
+            "{path}: larger than 32 MiB: import its accounts in several files"
+        ));
+    }
     let file: RawFile =
         toml::from_str(text).map_err(|error| toml_error::describe(path, text, &error))?;
     let entries = file.accounts.into_iter().map(|raw| entry(raw, workspace));

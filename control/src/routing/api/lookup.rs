@@ -22,7 +22,7 @@ use super::request::{Parameters, is_known};
     params(("linkId" = Option<LinkId>, Query, description = "The link id, a decimal number."),
         ("host" = HostName, Query, description = "The host name."),
         ("If-None-Match" = Option<String>, Header, description = "The answer that is known already.")),
-    responses((status = 200, body = LookupAnswer), (status = 304, description = "The answer is the one that is known."),
+    responses((status = 200, description = "A route, or a definite \"no\".", body = LookupAnswer), (status = 304, description = "The answer is the one that is known."),
         (status = "default", body = ErrorBody, description = "This is no answer, and no \"no\".")))]
 pub(super) async fn lookup(
     State(api): State<Arc<Api>>,

@@ -23,8 +23,10 @@ use crate::routing::store::Snapshot;
 /// `AccountLinks` as it says. Who gets less has been given a piece.
 #[utoipa::path(get, path = "/v1/snapshot", tag = "data plane",
     params(("If-None-Match" = Option<String>, Header, description = "The snapshot that is known already.")),
-    responses((status = 200, content((SnapshotHead = "application/x-ndjson"), (AccountLinks = "application/x-ndjson"))),
-        (status = 304, description = "Nothing has changed since."), (status = "default", body = ErrorBody)))]
+    responses((status = 200, description = "All there is.",
+            content((SnapshotHead = "application/x-ndjson"), (AccountLinks = "application/x-ndjson"))),
+        (status = 304, description = "Nothing has changed since."),
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(super) async fn snapshot(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,

@@ -22,7 +22,8 @@ use crate::routing::model::{AccountId, WorkspaceName};
     params(("workspace" = String, Path, description = "The workspace."),
         ("$top" = Option<usize>, Query, description = "At most so many: 1 to 1000, otherwise 100."),
         ("$skipToken" = Option<String>, Query, description = "What follows this name.")),
-    responses((status = 200, body = ListOf<Resource<AccountProperties>>), (status = "default", body = ErrorBody)))]
+    responses((status = 200, description = "Some of them, by name.", body = ListOf<Resource<AccountProperties>>),
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(in super::super) async fn list(
     State(api): State<Arc<Api>>,
     At(workspace): At<WorkspaceName>,
@@ -47,7 +48,9 @@ pub(in super::super) async fn list(
     get, operation_id = "get_account", path = "/v1/workspaces/{workspace}/accounts/{account}", tag = "books",
     params(("workspace" = String, Path, description = "The workspace."),
         ("account" = String, Path, description = "3 to 24 letters, digits and hyphens.")),
-    responses((status = 200, body = Resource<AccountProperties>), (status = 304), (status = "default", body = ErrorBody)))]
+    responses((status = 200, description = "What it is now.", body = Resource<AccountProperties>),
+        (status = 304, description = "It is in that version."),
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(in super::super) async fn get(
     State(api): State<Arc<Api>>,
     At(id): At<AccountId>,
@@ -66,8 +69,9 @@ pub(in super::super) async fn get(
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *."),
         ("If-None-Match" = Option<String>, Header, description = "*: it must not be there.")),
     request_body = Resource<AccountProperties>,
-    responses((status = 201, body = Resource<AccountProperties>), (status = 200, body = Resource<AccountProperties>),
-        (status = "default", body = ErrorBody)))]
+    responses((status = 201, description = "It has been made.", body = Resource<AccountProperties>),
+        (status = 200, description = "What it is now.", body = Resource<AccountProperties>),
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(in super::super) async fn put(
     State(api): State<Arc<Api>>,
     At(id): At<AccountId>,
@@ -90,7 +94,7 @@ pub(in super::super) async fn put(
         ("account" = String, Path, description = "The account."),
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
     responses((status = 200, description = "It is gone."), (status = 204, description = "It was not there."),
-        (status = "default", body = ErrorBody)))]
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(in super::super) async fn delete(
     State(api): State<Arc<Api>>,
     At(id): At<AccountId>,
@@ -108,7 +112,8 @@ pub(in super::super) async fn delete(
     get, operation_id = "list_link_resources", path = "/v1/workspaces/{workspace}/accounts/{account}/privateLinkResources", tag = "books",
     params(("workspace" = String, Path, description = "The workspace."),
         ("account" = String, Path, description = "The account.")),
-    responses((status = 200, body = ListOf<Resource<LinkResourceProperties>>), (status = "default", body = ErrorBody)))]
+    responses((status = 200, description = "Some of them, by name.", body = ListOf<Resource<LinkResourceProperties>>),
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(in super::super) async fn link_resources(
     State(api): State<Arc<Api>>,
     At(id): At<AccountId>,

@@ -25,7 +25,8 @@ use crate::routing::store::{Condition, Decision, Put, StoreError};
         ("account" = String, Path, description = "The account."),
         ("$top" = Option<usize>, Query, description = "At most so many: 1 to 1000, otherwise 100."),
         ("$skipToken" = Option<String>, Query, description = "What follows this name.")),
-    responses((status = 200, body = ListOf<Resource<ConnectionProperties>>), (status = "default", body = ErrorBody)))]
+    responses((status = 200, description = "Some of them, by name.", body = ListOf<Resource<ConnectionProperties>>),
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(in super::super) async fn list(
     State(api): State<Arc<Api>>,
     At(account): At<AccountId>,
@@ -52,7 +53,9 @@ pub(in super::super) async fn list(
     params(("workspace" = String, Path, description = "The workspace."),
         ("account" = String, Path, description = "The account."),
         ("name" = String, Path, description = "1 to 80 letters, digits, hyphens, dots and underscores.")),
-    responses((status = 200, body = Resource<ConnectionProperties>), (status = 304), (status = "default", body = ErrorBody)))]
+    responses((status = 200, description = "What it is now.", body = Resource<ConnectionProperties>),
+        (status = 304, description = "It is in that version."),
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(in super::super) async fn get(
     State(api): State<Arc<Api>>,
     At(id): At<ConnectionId>,
@@ -76,8 +79,9 @@ pub(in super::super) async fn get(
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *."),
         ("If-None-Match" = Option<String>, Header, description = "*: it must not be there.")),
     request_body = Resource<ConnectionProperties>,
-    responses((status = 201, body = Resource<ConnectionProperties>), (status = 200, body = Resource<ConnectionProperties>),
-        (status = "default", body = ErrorBody)))]
+    responses((status = 201, description = "It has been made.", body = Resource<ConnectionProperties>),
+        (status = 200, description = "What it is now.", body = Resource<ConnectionProperties>),
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(in super::super) async fn put(
     State(api): State<Arc<Api>>,
     At(id): At<ConnectionId>,
@@ -143,7 +147,7 @@ const ATTEMPTS_MAX: u32 = 4;
         ("name" = String, Path, description = "The connection."),
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
     responses((status = 200, description = "It is gone."), (status = 204, description = "It was not there."),
-        (status = "default", body = ErrorBody)))]
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(in super::super) async fn delete(
     State(api): State<Arc<Api>>,
     At(id): At<ConnectionId>,
@@ -165,7 +169,8 @@ pub(in super::super) async fn delete(
         ("name" = String, Path, description = "The connection."),
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
     request_body = Option<DecisionBody>,
-    responses((status = 200, body = Resource<ConnectionProperties>), (status = "default", body = ErrorBody)))]
+    responses((status = 200, description = "What it is now.", body = Resource<ConnectionProperties>),
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(in super::super) async fn approve(
     State(api): State<Arc<Api>>,
     At(id): At<ConnectionId>,
@@ -190,7 +195,8 @@ pub(in super::super) async fn approve(
         ("name" = String, Path, description = "The connection."),
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
     request_body = Option<DecisionBody>,
-    responses((status = 200, body = Resource<ConnectionProperties>), (status = "default", body = ErrorBody)))]
+    responses((status = 200, description = "What it is now.", body = Resource<ConnectionProperties>),
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(in super::super) async fn reject(
     State(api): State<Arc<Api>>,
     At(id): At<ConnectionId>,

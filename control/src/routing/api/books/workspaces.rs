@@ -19,7 +19,8 @@ use crate::routing::model::WorkspaceName;
     get, operation_id = "list_workspaces", path = "/v1/workspaces", tag = "books",
     params(("$top" = Option<usize>, Query, description = "At most so many: 1 to 1000, otherwise 100."),
         ("$skipToken" = Option<String>, Query, description = "What follows this name.")),
-    responses((status = 200, body = ListOf<Resource<WorkspaceProperties>>), (status = "default", body = ErrorBody)))]
+    responses((status = 200, description = "Some of them, by name.", body = ListOf<Resource<WorkspaceProperties>>),
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(in super::super) async fn list(
     State(api): State<Arc<Api>>,
     uri: Uri,
@@ -36,7 +37,9 @@ pub(in super::super) async fn list(
 #[utoipa::path(
     get, operation_id = "get_workspace", path = "/v1/workspaces/{workspace}", tag = "books",
     params(("workspace" = String, Path, description = "3 to 24 letters, digits and hyphens.")),
-    responses((status = 200, body = Resource<WorkspaceProperties>), (status = 304), (status = "default", body = ErrorBody)))]
+    responses((status = 200, description = "What it is now.", body = Resource<WorkspaceProperties>),
+        (status = 304, description = "It is in that version."),
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(in super::super) async fn get(
     State(api): State<Arc<Api>>,
     At(name): At<WorkspaceName>,
@@ -54,8 +57,9 @@ pub(in super::super) async fn get(
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *."),
         ("If-None-Match" = Option<String>, Header, description = "*: it must not be there.")),
     request_body = Resource<WorkspaceProperties>,
-    responses((status = 201, body = Resource<WorkspaceProperties>), (status = 200, body = Resource<WorkspaceProperties>),
-        (status = "default", body = ErrorBody)))]
+    responses((status = 201, description = "It has been made.", body = Resource<WorkspaceProperties>),
+        (status = 200, description = "What it is now.", body = Resource<WorkspaceProperties>),
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(in super::super) async fn put(
     State(api): State<Arc<Api>>,
     At(name): At<WorkspaceName>,
@@ -77,7 +81,7 @@ pub(in super::super) async fn put(
     params(("workspace" = String, Path, description = "3 to 24 letters, digits and hyphens."),
         ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
     responses((status = 200, description = "It is gone."), (status = 204, description = "It was not there."),
-        (status = "default", body = ErrorBody)))]
+        (status = "default", description = "What is wrong.", body = ErrorBody)))]
 pub(in super::super) async fn delete(
     State(api): State<Arc<Api>>,
     At(name): At<WorkspaceName>,
