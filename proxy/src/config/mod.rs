@@ -124,8 +124,7 @@ const INTRODUCTION: &str = "\
 impl Root for Config {
     const PROGRAM: &'static str = "postern";
     const PREFIX: &'static str = "POSTERN_";
-    // `postern-control` may run with the same environment, so no option of ours may begin with `control`
-    // or `routing`.
+    // `postern-control` may run with the same environment, so no option of ours may begin with `control` or `routing`.
     const OTHERS: &'static [&'static str] = &["POSTERN_CONTROL_", "POSTERN_ROUTING_"];
     const INTRODUCTION: &'static str = INTRODUCTION;
 
