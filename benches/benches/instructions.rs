@@ -6,13 +6,14 @@
 //! ```
 //!
 //! Only what happens below [`counted_by_callgrind`] counts. Without `--bench`, as `cargo test` runs it, all cases
-//! are tried once, in one valgrind, with fewer routes.
+//! are tried once, in one valgrind, with fewer routes, and those that must not allocate are seen not to.
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 #![allow(clippy::print_stdout, reason = "the figures are its output")]
 
 mod scene;
 
 use std::hint::black_box;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use scene::Harness;
@@ -20,6 +21,16 @@ use scene::Harness;
 // Instructions of a run differ a little, as hash tables have secret seeds; this many average it out.
 const RUNS: u32 = 200;
 const TRY: &str = "--try";
+
+// An answer from the route cache allocates nothing; the last shows that it would be seen.
+const ALLOCATES: [(&str, bool); 4] = [
+    ("cache/hit/100", false),
+    ("cache/hit_busy/100", false),
+    ("cache/negative/100", false),
+    ("cache/stampede/100", true),
+];
+// What the allocator's own function is called by.
+const ALLOCATION: &str = "GlobalAlloc>::alloc";
 
 /// Collects the names of all cases.
 #[derive(Default)]
@@ -86,7 +97,9 @@ fn main() -> ExitCode {
     let outcome = if has("--bench") {
         measure(texts.next().unwrap_or_default())
     } else {
-        valgrind(&["1", TRY]).map(|total| println!("every case once: {total} instructions"))
+        valgrind(&["1", TRY])
+            .map(|total| println!("every case once: {total} instructions"))
+            .and_then(|()| see_allocations())
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -108,10 +121,32 @@ fn measure(filter: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Compares which cases allocate with which may.
+fn see_allocations() -> Result<(), String> {
+    let profile = std::env::temp_dir().join(format!("callgrind.{}", std::process::id()));
+    for (name, expected) in ALLOCATES {
+        valgrind_into(&profile, &["1", TRY, name])?;
+        let calls = std::fs::read_to_string(&profile).map_err(|error| error.to_string())?;
+        if calls.contains(ALLOCATION) != expected {
+            return Err(format!(
+                "{name}: allocates: {}, expected: {expected}",
+                !expected
+            ));
+        }
+    }
+    std::fs::remove_file(&profile).map_err(|error| error.to_string())
+}
+
 /// Counts what this program does when it is called with `--count` and these arguments.
 fn valgrind(arguments: &[&str]) -> Result<u64, String> {
+    valgrind_into(Path::new("/dev/null"), arguments)
+}
+
+/// The same, with every function that was called in `profile`.
+fn valgrind_into(profile: &Path, arguments: &[&str]) -> Result<u64, String> {
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg("--tool=callgrind")
+        .arg(format!("--callgrind-out-file={}", profile.display()))
         .arg("--toggle-collect=*counted_by_callgrind*")
         .arg(std::env::current_exe().map_err(|error| error.to_string())?)
         .arg("--count")

@@ -15,6 +15,7 @@
 //! | `admit/…` | judging a request head: one authority, framing, host of the permit, limits |
 //! | `exchange/…` | the record of a request, from its head to the metrics |
 //! | `cache/hit/N`, `cache/hit_busy/N` | the route cache with N routes, asked for any of them, or for a few again and again |
+//! | `cache/wait/N`, `cache/floor/N` | what memory alone takes: one read that the next must wait for; a look in a plain hash table of N numbers |
 //! | `cache/negative/N` | the same, asked for links that it knows to be unknown |
 //! | `cache/stampede/N` | a thousand tasks that ask for one unknown key: one lookup |
 //! | `headers/…` | header rewriting towards the ingress and the client |

@@ -10,7 +10,8 @@
 //!
 //! * [`sidecar`]: certificates from Key Vault to the disk; [`vault`]: Key Vault in our own words, and the only place
 //!   that knows the Azure SDK; [`issue`]: what Key Vault does not renew by itself.
-//! * [`routing`]: the account-routing service: who may reach what, its books, and what the data plane is told of them.
+//! * [`routing`]: the account-routing service: who may reach what, its books, and what the data plane is told of them;
+//!   [`routes`]: the books for people, from the command line.
 //! * [`start`]: what every command begins with.
 //!
 //! It meets the data plane on disk (`postern-certs`) and over HTTP (`postern-api`), never in code.
@@ -18,6 +19,7 @@
 pub mod issue;
 mod listen;
 mod metrics;
+pub mod routes;
 pub mod routing;
 pub mod sidecar;
 pub mod start;

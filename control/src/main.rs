@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use postern_control::routes::{self, RoutesArguments};
 use postern_control::routing::{self, Service};
 use postern_control::sidecar::{self, Sidecar, SidecarError};
 use postern_control::start::{self, Failure, Threads};
@@ -26,6 +27,8 @@ enum Command {
     /// Answer who may reach what, and keep the books of it, until told to stop (SIGTERM, SIGINT).
     #[command(after_help = EXIT_CODES)]
     Routing(RoutingFile),
+    /// Look at the books of account routing and keep them by hand.
+    Routes(Box<RoutesArguments>),
     /// Prove the configuration and what it refers to, then exit. Asks no vault, opens no database.
     #[command(after_help = EXIT_CODES)]
     Check(Check),
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Sidecar(run) => sidecar(&run),
         Command::Routing(file) => routing(&file),
+        Command::Routes(arguments) => return routes::run(*arguments, start::environment()),
         Command::Check(it) => check(&it),
         Command::Defaults(of) => print(&match of.program {
             Program::Sidecar => sidecar::Config::print_defaults(),

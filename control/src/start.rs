@@ -45,14 +45,18 @@ pub enum Threads {
 
 /// Reads the configuration and what the environment says of it.
 pub fn load<T: Root>(path: &Path) -> Result<T, Failure> {
-    // What is not UTF-8 is kept, so that it is an error where it is one of ours.
-    let env = std::env::vars_os().map(|(name, value)| {
+    let loaded = postern_chassis::load(path, environment());
+    loaded.map_err(|error| Failure::Configuration(whole(&error)))
+}
+
+/// The environment's variables. What is not UTF-8 is kept, so that it is an error where it is one of ours.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| {
         (
             name.to_string_lossy().into_owned(),
             value.to_string_lossy().into_owned(),
         )
-    });
-    postern_chassis::load(path, env).map_err(|error| Failure::Configuration(whole(&error)))
+    })
 }
 
 /// Sets the operational log up, to standard error.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use crate::stack::StackError;
 use crate::stack::client::ClientError;
+use crate::stack::operator::OperatorError;
 
 /// Why a check did not hold.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum Broken {
     /// The client could not do its part.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// Account routing did not do what it was asked to.
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
     /// A request could not be built.
     #[error(transparent)]
     Request(#[from] http::Error),

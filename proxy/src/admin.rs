@@ -49,6 +49,7 @@ use crate::connection::registry::Registry;
 use crate::credentials::Credentials;
 use crate::metrics::{self, Metrics};
 use crate::readiness::Readiness;
+use crate::routing::RemoteRoutes;
 use crate::server::{Drain, Phase};
 use crate::telemetry::Telemetry;
 use crate::upstream::Clusters;
@@ -72,6 +73,8 @@ pub struct Sources {
     pub seats: Arc<Seats>,
     /// The drain of this process.
     pub drain: Arc<Drain>,
+    /// The account-routing service, if routes come from there.
+    pub service: Option<Arc<RemoteRoutes>>,
     /// The operational log.
     pub telemetry: Telemetry,
 }
@@ -189,7 +192,8 @@ impl Admin {
             &question.sni,
             &question.host,
         );
-        json(StatusCode::OK, &explanation.await)
+        let service = self.sources.service.as_deref();
+        json(StatusCode::OK, &explanation.await.with_service(service))
     }
 
     fn connections(&self) -> Answer {

@@ -43,6 +43,8 @@ pub struct Options {
     pub identity: PathBuf,
     /// The internal CA.
     pub trust: PathBuf,
+    /// Client certificate and CA towards account routing, if they are not the same as towards the ingress.
+    pub routing: Option<(PathBuf, PathBuf)>,
     /// The session-ticket keys that the fleet shares, if it does.
     pub ticket_keys: Option<PathBuf>,
 }
@@ -51,6 +53,7 @@ pub struct Options {
 pub struct Credentials {
     server: ArcSwap<ServerCredentials>,
     client: ArcSwapOption<ClientCredentials>,
+    routing: Option<ArcSwapOption<ClientCredentials>>,
     provider: Arc<CryptoProvider>,
     tickets: Arc<Tickets>,
     watched: Mutex<Watched>,
@@ -59,9 +62,15 @@ pub struct Credentials {
 
 struct Watched {
     server: Vec<Source>,
+    client: Pair,
+    routing: Option<Pair>,
+    ticket_keys: Option<Source<TicketExpectations>>,
+}
+
+/// Who we are towards a server, and whom we take for it.
+struct Pair {
     identity: Source,
     trust: Source,
-    ticket_keys: Option<Source<TicketExpectations>>,
     generation: u64,
 }
 
@@ -80,7 +89,7 @@ pub struct Certificate {
     by_their_order: Arc<ServerConfig>,
 }
 
-/// Identity and trust towards the ingress.
+/// Identity and trust towards the ingress, or towards account routing.
 pub struct ClientCredentials {
     /// Grows with each set.
     pub generation: u64,
@@ -101,20 +110,28 @@ impl Credentials {
             let expectations = Expectations::server().covering(names);
             Source::new(CredentialUse::Server, path, expectations)
         });
-        let (identity, trust) = (Expectations::client(), Expectations::trust());
+        let routing = options.routing;
         let tickets = options.ticket_keys;
         Ok(Self {
             server: ArcSwap::default(),
             client: ArcSwapOption::empty(),
+            routing: routing.is_some().then(ArcSwapOption::empty),
             provider: Arc::new(provider()),
             tickets: Arc::new(Tickets::new().map_err(SetupError)?),
             watched: Mutex::new(Watched {
                 server: server.collect(),
-                identity: Source::new(CredentialUse::Client, options.identity, identity),
-                trust: Source::new(CredentialUse::Trust, options.trust, trust),
+                client: Pair::new(
+                    (CredentialUse::Client, options.identity),
+                    (CredentialUse::Trust, options.trust),
+                ),
+                routing: routing.map(|(identity, trust)| {
+                    Pair::new(
+                        (CredentialUse::RoutingClient, identity),
+                        (CredentialUse::RoutingTrust, trust),
+                    )
+                }),
                 ticket_keys: tickets
                     .map(|path| Source::new(CredentialUse::Tickets, path, TicketExpectations)),
-                generation: 0,
             }),
             metrics,
         })
@@ -128,6 +145,11 @@ impl Credentials {
     /// Identity and trust towards the ingress, once there are any.
     pub fn client(&self) -> Option<Arc<ClientCredentials>> {
         self.client.load_full()
+    }
+
+    /// Identity and trust towards account routing, once there are any: its own, or those towards the ingress.
+    pub fn routing(&self) -> Option<Arc<ClientCredentials>> {
+        self.routing.as_ref().unwrap_or(&self.client).load_full()
     }
 
     /// Whether each place has given a set that is still valid at `now`. Session tickets need none: see
@@ -164,17 +186,14 @@ impl Credentials {
             self.server
                 .store(Arc::new(self.server_set(&watched.server)));
         }
-        let mut changed = watched.identity.check(now, &self.metrics, &mut rejected);
-        changed |= watched.trust.check(now, &self.metrics, &mut rejected);
-        self.tell(CredentialUse::Client, [&watched.identity], now);
-        self.tell(CredentialUse::Trust, [&watched.trust], now);
-        if changed {
-            let generation = watched.generation + 1;
-            if let Some(client) = self.client_set(&watched, generation) {
-                self.client.store(Some(Arc::new(client)));
-                self.metrics.credential_generation(generation);
-                watched.generation = generation;
-            }
+        if let Some(client) = self.refresh_pair(&mut watched.client, now, &mut rejected) {
+            self.metrics.credential_generation(client.generation);
+            self.client.store(Some(Arc::new(client)));
+        }
+        if let (Some(pair), Some(routing)) = (&mut watched.routing, &self.routing)
+            && let Some(client) = self.refresh_pair(pair, now, &mut rejected)
+        {
+            routing.store(Some(Arc::new(client)));
         }
         if let Some(source) = &mut watched.ticket_keys {
             if source.check(now, &self.metrics, &mut rejected)
@@ -187,6 +206,23 @@ impl Credentials {
                 .tickets_shared(self.tickets.are_shared(seconds(now)));
         }
         rejected
+    }
+
+    /// A new set, if the pair has given one.
+    fn refresh_pair(
+        &self,
+        pair: &mut Pair,
+        now: UnixTime,
+        rejected: &mut Vec<Rejected>,
+    ) -> Option<ClientCredentials> {
+        let mut changed = pair.identity.check(now, &self.metrics, rejected);
+        changed |= pair.trust.check(now, &self.metrics, rejected);
+        for source in [&pair.identity, &pair.trust] {
+            self.tell(source.used_as(), [source], now);
+        }
+        let client = changed.then(|| self.client_set(pair)).flatten()?;
+        pair.generation = client.generation;
+        Some(client)
     }
 
     /// The metrics of one use: the earliest end wins, and a look is a success only if nothing is amiss.
@@ -250,9 +286,9 @@ impl Credentials {
         Some(config)
     }
 
-    fn client_set(&self, watched: &Watched, generation: u64) -> Option<ClientCredentials> {
-        let key = watched.identity.current()?.certified_key()?;
-        let roots = watched.trust.current()?.roots();
+    fn client_set(&self, pair: &Pair) -> Option<ClientCredentials> {
+        let key = pair.identity.current()?.certified_key()?;
+        let roots = pair.trust.current()?.roots();
         let config = |alpn: &[&[u8]]| {
             let resolver = Arc::new(SingleCertAndKey::from((*key).clone()));
             let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
@@ -265,7 +301,7 @@ impl Credentials {
             Some(Arc::new(config))
         };
         Some(ClientCredentials {
-            generation,
+            generation: pair.generation + 1,
             auto: config(&[b"h2", b"http/1.1"])?,
             http1: config(&[b"http/1.1"])?,
             http2: config(&[b"h2"])?,
@@ -287,7 +323,19 @@ impl Credentials {
 
 impl Watched {
     fn sources(&self) -> impl Iterator<Item = &Source> {
-        self.server.iter().chain([&self.identity, &self.trust])
+        let pairs = std::iter::once(&self.client).chain(&self.routing);
+        let pairs = pairs.flat_map(|pair| [&pair.identity, &pair.trust]);
+        self.server.iter().chain(pairs)
+    }
+}
+
+impl Pair {
+    fn new(identity: (CredentialUse, PathBuf), trust: (CredentialUse, PathBuf)) -> Self {
+        Self {
+            identity: Source::new(identity.0, identity.1, Expectations::client()),
+            trust: Source::new(trust.0, trust.1, Expectations::trust()),
+            generation: 0,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::connection::authorize::{Authorizer, Permit};
 use crate::credentials::Credentials;
 use crate::outcome::{Answer, Refusal};
 use crate::request::admit;
+use crate::routing::{Held, Lookup, RemoteRoutes};
 
 /// What would happen to one request on one connection, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,8 +29,38 @@ pub struct Explanation {
     /// The cluster that the request would go to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+    /// What the route cache held before this was asked, if it held anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cached>,
+    /// How it stands with the account-routing service, if routes come from there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceContact>,
     /// Each step of the decision, in order.
     pub steps: Vec<Step>,
+}
+
+/// What the route cache holds about the link and the server name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cached {
+    /// `approved`, `unknown`, or the state of the link.
+    pub answer: &'static str,
+    /// Whether it is given: `fresh`, `stale` (given, and asked for again), `only_if_source_fails`, `too_old`.
+    pub judgement: &'static str,
+    /// How long ago account routing gave it.
+    pub age_seconds: u64,
+    /// How long ago it was last known to hold.
+    pub confirmed_seconds: u64,
+}
+
+/// When the account-routing service was last heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ServiceContact {
+    /// How many seconds ago; none if it never was.
+    pub last_contact_seconds: Option<u64>,
+    /// Whether the last attempt to reach it failed.
+    pub out_of_reach: bool,
+    /// The newest change that was seen; 0 if there was none.
+    pub sequence: u64,
 }
 
 /// What the client would get.
@@ -82,7 +113,9 @@ pub async fn decide(
         return Explanation::refused(Refusal::SniUnknown, steps);
     }
     step("client_hello", true, format!("a certificate covers {sni}"));
-    let permit = match authorizer.authorize(link_id, sni).await {
+    // Before it is asked: that may write into it.
+    let cache = authorizer.cache().describe(link_id, sni).map(Cached::from);
+    let permit = match authorizer.explain(link_id, sni).await {
         Ok(permit) => permit,
         Err(refusal) => {
             step(
@@ -90,7 +123,10 @@ pub async fn decide(
                 false,
                 format!("link {link_id} for {sni}: {}", refusal.label()),
             );
-            return Explanation::refused(refusal, steps);
+            return Explanation {
+                cache,
+                ..Explanation::refused(refusal, steps)
+            };
         }
     };
     let found = match permit.would_refuse() {
@@ -116,6 +152,7 @@ pub async fn decide(
     Explanation {
         account,
         cluster,
+        cache,
         ..explanation
     }
 }
@@ -139,7 +176,7 @@ async fn judge_host(
     let same_certificate = credentials.same_certificate(permit.host(), &other);
     Some(
         authorizer
-            .judge_other_host(permit.link_id(), &other, same_certificate)
+            .explain_other_host(permit.link_id(), &other, same_certificate)
             .await,
     )
 }
@@ -154,6 +191,8 @@ impl Explanation {
             reason,
             account: None,
             cluster: None,
+            cache: None,
+            service: None,
             steps,
         }
     }
@@ -166,8 +205,47 @@ impl Explanation {
             reason: refusal.explanation().to_owned(),
             account: None,
             cluster: None,
+            cache: None,
+            service: None,
             steps,
         }
+    }
+}
+
+impl Explanation {
+    /// With how it stands with the account-routing service, if routes come from there.
+    #[must_use]
+    pub fn with_service(mut self, service: Option<&RemoteRoutes>) -> Self {
+        self.service = service.map(ServiceContact::of);
+        self
+    }
+}
+
+impl ServiceContact {
+    /// As it is now.
+    pub fn of(service: &RemoteRoutes) -> Self {
+        let contact = service.contact();
+        Self {
+            last_contact_seconds: contact.age().map(|age| age.as_secs()),
+            out_of_reach: contact.is_out_of_reach(),
+            sequence: service.sequence().unwrap_or(0),
+        }
+    }
+}
+
+impl fmt::Display for ServiceContact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.last_contact_seconds {
+            Some(seconds) => write!(f, "last heard of {seconds} s ago")?,
+            None => f.write_str("never heard of")?,
+        }
+        if self.out_of_reach {
+            f.write_str(", out of reach now")?;
+        }
+        if self.sequence > 0 {
+            write!(f, ", at change {}", self.sequence)?;
+        }
+        Ok(())
     }
 }
 
@@ -178,6 +256,37 @@ impl From<Answer> for ExplainedAnswer {
             Answer::Alert(number) => Self::Alert(number),
             Answer::Status { status, .. } => Self::Status(status.as_u16()),
         }
+    }
+}
+
+impl From<Held> for Cached {
+    fn from(held: Held) -> Self {
+        let answer = match held.answer {
+            Lookup::Found(_) => "approved",
+            Lookup::NotApproved(state) => state.label(),
+            Lookup::Unknown => "unknown",
+        };
+        Self {
+            answer,
+            judgement: held.judgement.label(),
+            age_seconds: held.age.as_secs(),
+            confirmed_seconds: held.confirmed.as_secs(),
+        }
+    }
+}
+
+impl fmt::Display for Cached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            answer,
+            judgement,
+            age_seconds,
+            confirmed_seconds,
+        } = self;
+        write!(
+            f,
+            "{answer}, {judgement}, {age_seconds} s old, known to hold {confirmed_seconds} s ago"
+        )
     }
 }
 
@@ -207,6 +316,12 @@ impl fmt::Display for Explanation {
         if let Some(cluster) = &self.cluster {
             writeln!(f, "cluster:  {cluster}")?;
         }
+        if let Some(cache) = &self.cache {
+            writeln!(f, "cache:    {cache}")?;
+        }
+        if let Some(service) = &self.service {
+            writeln!(f, "service:  {service}")?;
+        }
         Ok(())
     }
 }
@@ -224,6 +339,7 @@ mod tests {
         };
         let explanation = Explanation::refused(Refusal::LinkNotApproved, vec![step]);
         let text = explanation.to_string();
+        assert!(!text.contains("service:"), "{text}");
         assert!(
             text.starts_with("no  authorize     link 7 is Pending\ndecision: link_not_approved\n"),
             "{text}"
@@ -232,5 +348,26 @@ mod tests {
         let json = serde_json::to_value(&explanation).unwrap();
         assert_eq!(json["answer"]["status"], 403);
         assert_eq!(json["steps"][0]["passed"], false);
+    }
+
+    #[test]
+    fn the_service_is_told_of_where_routes_come_from_it() {
+        let shown = |last_contact_seconds, out_of_reach, sequence| {
+            let contact = ServiceContact {
+                last_contact_seconds,
+                out_of_reach,
+                sequence,
+            };
+            contact.to_string()
+        };
+        assert_eq!(
+            shown(Some(3), false, 812),
+            "last heard of 3 s ago, at change 812"
+        );
+        assert_eq!(
+            shown(Some(90), true, 812),
+            "last heard of 90 s ago, out of reach now, at change 812"
+        );
+        assert_eq!(shown(None, false, 0), "never heard of");
     }
 }

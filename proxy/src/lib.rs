@@ -28,7 +28,8 @@
 //! *authority* `Host` or `:authority` · *account* the resource that a host belongs to · *route* what a (link id, host)
 //! may reach · *permit* proof that a connection is authorized · *standing* what a connection may do now: a permit or
 //! a refusal · *cluster, endpoint* a group of ingress addresses, one of them · *bundle* key, chain and trust anchors ·
-//! *generation* one published bundle, or one version of the routes · *refusal* we said no · *ending* how a connection
+//! *generation* one published bundle, or one version of the routes · *contact* when account routing was last heard of ·
+//! *gap* changes of the routes that may have been missed · *refusal* we said no · *ending* how a connection
 //! closed · *exchange* one request and its answer · *lease* the right to send one request on a connection to the
 //! ingress · *seat* a connection's place under a bound · *drain* going away without failing a request.
 //!

@@ -9,6 +9,7 @@
 mod families;
 mod labels;
 mod process;
+mod route_service;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -23,10 +24,12 @@ use prometheus::{
 
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
-    ConnectOutcome, CredentialUse, LookupOutcome, Protocol, ReloadOutcome, Reused, StatusClass,
-    TlsVersion, UpstreamGeneration,
+    CacheEntry, ConnectOutcome, CredentialUse, DistrustReason, LookupEnd, LookupOutcome, Protocol,
+    ReloadOutcome, Reused, RevocationStage, SnapshotRefusal, StatusClass, TlsVersion,
+    UpstreamGeneration,
 };
 use self::process::Process;
+pub use self::route_service::RouteService;
 use crate::access_log::AccessLog;
 use crate::config::Mode;
 use crate::outcome::{Blame, Ending, Refusal};
@@ -57,9 +60,14 @@ pub struct Metrics {
     upstream_retries: IntCounter,
     upstream_duration: Histogram,
     route_lookups: By<LookupOutcome, IntCounter>,
-    route_cache_entries: IntGauge,
+    route_lookup_duration: By<LookupEnd, Histogram>,
+    route_cache_entries: By<CacheEntry, IntGauge>,
+    route_cache_evictions: By<CacheEntry, IntCounter>,
+    revocations: IntCounter,
+    revocation_duration: By<RevocationStage, Histogram>,
     routes_generation: IntGauge,
     routes_reload: By<ReloadOutcome, IntCounter>,
+    route_service: RouteService,
     credential_not_after: By<CredentialUse, IntGauge>,
     credential_generation: IntGauge,
     credential_refusals: IntCounterVec,
@@ -140,9 +148,14 @@ impl Metrics {
             upstream_retries: maker.counter("postern_upstream_retries_total")?,
             upstream_duration: maker.histogram("postern_upstream_duration_seconds")?,
             route_lookups: maker.counters_by("postern_route_lookups_total")?,
-            route_cache_entries: maker.gauge("postern_route_cache_entries")?,
+            route_lookup_duration: maker.histograms("postern_route_lookup_duration_seconds")?,
+            route_cache_entries: maker.gauges_by("postern_route_cache_entries")?,
+            route_cache_evictions: maker.counters_by("postern_route_cache_evictions_total")?,
+            revocations: maker.counter("postern_revocations_total")?,
+            revocation_duration: maker.histograms("postern_revocation_duration_seconds")?,
             routes_generation: maker.gauge("postern_routes_generation")?,
             routes_reload: maker.counters_by("postern_routes_reload_total")?,
+            route_service: RouteService::new(&maker)?,
             credential_not_after: maker.gauges_by("postern_credential_not_after_seconds")?,
             credential_generation: maker.gauge("postern_credential_generation")?,
             credential_refusals: maker.counters("postern_credential_refusals_total")?,
@@ -308,14 +321,51 @@ impl Metrics {
         ] {
             raise(self.route_lookups.at(outcome), total);
         }
-        let entries = stats.entries.saturating_add(stats.negative_entries);
-        self.route_cache_entries
-            .set(i64::try_from(entries).unwrap_or(i64::MAX));
+        for (entry, held, evicted) in [
+            (CacheEntry::Route, stats.entries, stats.evictions),
+            (
+                CacheEntry::Negative,
+                stats.negative_entries,
+                stats.negative_evictions,
+            ),
+        ] {
+            let held = i64::try_from(held).unwrap_or(i64::MAX);
+            self.route_cache_entries.at(entry).set(held);
+            raise(self.route_cache_evictions.at(entry), evicted);
+        }
+    }
+
+    /// Account routing was asked, and took so long.
+    pub fn route_asked(&self, end: LookupEnd, took: Duration) {
+        self.route_lookup_duration
+            .at(end)
+            .observe(took.as_secs_f64());
+    }
+
+    /// An open connection's requests are refused from now on, so long after it was known that its link is no longer
+    /// approved.
+    pub fn revoked(&self, after: Duration) {
+        self.revocations.inc();
+        self.revocation_duration
+            .at(RevocationStage::Refused)
+            .observe(after.as_secs_f64());
+    }
+
+    /// Such a connection is closed, so long after that was known.
+    pub fn revoked_closed(&self, after: Duration) {
+        self.revocation_duration
+            .at(RevocationStage::Closed)
+            .observe(after.as_secs_f64());
     }
 
     /// What the operational log has heard of connections that could not be accepted, read when metrics are asked for.
     pub fn accept_errors(&self, errors: &AcceptErrors) {
         raise(&self.sampled().accept_errors, errors.total());
+    }
+
+    /// What is counted about the account-routing service.
+    pub const fn route_service(&self) -> &RouteService {
+        &self.route_service
     }
 
     /// Changed routes are in use; they are version `generation`.

@@ -1,6 +1,7 @@
 //! The command as its user meets it: output, errors, exit codes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -359,6 +360,41 @@ fn explain_says_step_by_step_what_would_happen() {
         "{text}"
     );
     assert!(text.contains("answer:   HTTP status 403\n"), "{text}");
+}
+
+/// The same, with routes from a service that nobody runs.
+fn from_service(more: &str) -> Good {
+    let good = Good::new();
+    let nobody = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr();
+    let section = format!(
+        "[routes.service]\nendpoints = [\"{}\"]\nname = \"routing.example\"\n{more}",
+        nobody.unwrap()
+    );
+    let config = CONFIG.replace("[routes]\nfile = \"routes.toml\"\n", &section);
+    assert_ne!(config, CONFIG);
+    good.write("postern.toml", &config);
+    good
+}
+
+#[test]
+fn a_service_of_routes_is_checked_without_asking_it() {
+    let good = from_service("snapshot = \"routes.snapshot\"\n");
+    let output = good.check();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let nowhere = from_service("snapshot = \"nowhere/routes.snapshot\"\n");
+    nowhere.refused(&["routes.service.snapshot: ", "in no folder that is there"]);
+    let other = from_service("identity = \"certs/other\"\n");
+    other.refused(&["certs/other: "]);
+}
+
+#[test]
+fn explain_says_that_the_service_does_not_answer() {
+    let text = from_service("").explain(&["--link-id", "7", "--sni", "a.dicom.example"]);
+    assert!(
+        text.contains("decision: lookup_failed\nanswer:   HTTP status 503\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("service:  never heard of\n"), "{text}");
 }
 
 #[test]

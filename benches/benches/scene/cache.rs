@@ -1,5 +1,6 @@
 //! A route cache that is full, and account routing that makes its answers up.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +9,8 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use postern::routing::{
-    Account, ClusterName, Lookup, LookupError, Route, RouteCache, RouteCacheOptions, RouteSource,
+    Account, Answer, ClusterName, Lookup, LookupError, Route, RouteCache, RouteCacheOptions,
+    RouteSource,
 };
 use postern_api::{CustomerKey, HostName, LinkId, ServiceKind};
 use tokio::runtime::{Builder, Runtime};
@@ -25,12 +27,13 @@ const CROWD: usize = 1_000;
 const UNKNOWN: u32 = 50;
 const ROUTES_MIN: usize = 1_000;
 
-// A prime, so that every key has its turn.
+// A prime, so that busy keys are anywhere.
 const STRIDE: usize = 611_953;
 // Links that are busy at a time.
 const BUSY: usize = 500;
 
 pub fn cases(harness: &mut impl Harness, routes: usize) {
+    floor(harness, routes);
     hit(
         harness,
         &format!("cache/hit/{routes}"),
@@ -60,6 +63,44 @@ pub fn cases(harness: &mut impl Harness, routes: usize) {
             assert_eq!(calls, 1, "{CROWD} asked for one key");
             answers
         },
+    );
+}
+
+/// What a hit is to be compared with. `wait`: one read whose place only the read before it tells, in as much memory as
+/// the cache takes, so that no two overlap: a hit is two of these, the slot and then the route's count. `floor`: a look
+/// in a plain hash table of numbers, and one more pointer to a route, many of which a processor does at a time.
+fn floor(harness: &mut impl Harness, routes: usize) {
+    harness.case(
+        &format!("cache/wait/{routes}"),
+        || {
+            // One cycle through all places, by Sattolo's shuffle.
+            let mut next: Vec<Line> = (0..routes).map(Line).collect();
+            for place in (1..routes).rev() {
+                next.swap(place, mixed(place as u64, place));
+            }
+            (next, AtomicUsize::new(0))
+        },
+        |_| (),
+        |(next, at), ()| {
+            let place = next[at.load(Ordering::Relaxed)].0;
+            at.store(place, Ordering::Relaxed);
+            place
+        },
+    );
+    harness.case(
+        &format!("cache/floor/{routes}"),
+        || {
+            let full = Full::of(routes);
+            let table: HashMap<u64, Arc<Route>> = (0..routes)
+                .map(|number| {
+                    let route = &full.source.accounts[number / LINKS_PER_ACCOUNT];
+                    (number as u64, Arc::clone(route))
+                })
+                .collect();
+            (full, table)
+        },
+        |(full, _)| full.any_number() as u64,
+        |(_, table), number| Arc::clone(&table[number]),
     );
 }
 
@@ -122,14 +163,14 @@ impl Full {
         };
         full.runtime.block_on(async {
             for number in 0..routes {
-                let (link, host) = full.source.key(number);
+                let (link, host) = key(number);
                 assert!(matches!(
                     full.cache.get(link, &host).await,
                     Ok(Lookup::Found(_))
                 ));
             }
             for number in 0..UNKNOWN {
-                let (link, host) = full.unknown(FIRST_UNKNOWN + number);
+                let (link, host) = Self::unknown(FIRST_UNKNOWN + number);
                 assert!(matches!(
                     full.cache.get(link, &host).await,
                     Ok(Lookup::Unknown)
@@ -139,32 +180,36 @@ impl Full {
         full
     }
 
-    /// One of all keys, far from the one before: with a million, hardly ever in the processor's own caches.
+    /// One of all keys: with a million, what is known of it is hardly ever in the processor's own caches. The key
+    /// itself is, as a key that was just read from a `ClientHello`: its name is a copy of its own, and nothing that
+    /// the cache holds was looked at to make it.
     pub fn any_key(self: &Arc<Self>) -> (LinkId, HostName) {
-        let step = self.step.fetch_add(STRIDE, Ordering::Relaxed);
-        self.source.key(step % self.source.routes)
+        key(self.any_number())
+    }
+
+    /// Each as likely as any other, and no pattern that a processor could see.
+    fn any_number(&self) -> usize {
+        let step = self.step.fetch_add(1, Ordering::Relaxed);
+        mixed(step as u64, self.source.routes)
     }
 
     /// One of a few hundred keys that are asked for again and again.
     fn busy_key(self: &Arc<Self>) -> (LinkId, HostName) {
         let step = self.step.fetch_add(1, Ordering::Relaxed) % BUSY;
-        self.source.key(step * STRIDE % self.source.routes)
+        key(step * STRIDE % self.source.routes)
     }
 
     fn unknown_key(self: &Arc<Self>) -> (LinkId, HostName) {
         let step = self.step.fetch_add(1, Ordering::Relaxed);
-        self.unknown(FIRST_UNKNOWN + u32::try_from(step).unwrap_or(0) % UNKNOWN)
+        Self::unknown(FIRST_UNKNOWN + u32::try_from(step).unwrap_or(0) % UNKNOWN)
     }
 
     fn new_key(self: &Arc<Self>) -> (LinkId, HostName) {
-        self.unknown(self.next_unknown.fetch_add(1, Ordering::Relaxed))
+        Self::unknown(self.next_unknown.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn unknown(&self, link: u32) -> (LinkId, HostName) {
-        (
-            LinkId::new(link),
-            self.source.accounts[0].hosts()[0].clone(),
-        )
+    fn unknown(link: u32) -> (LinkId, HostName) {
+        (LinkId::new(link), host(0))
     }
 }
 
@@ -182,12 +227,11 @@ struct Source {
 impl Source {
     fn new(routes: usize) -> Self {
         let accounts = (0..routes.div_ceil(LINKS_PER_ACCOUNT)).map(|number| {
-            let host = format!("hospital-{number:07}.dicom.example");
             let account = Account {
                 name: format!("hospital-{number:07}").into(),
                 kind: ServiceKind::Dicom,
                 cluster: ClusterName::new("dicom"),
-                hosts: Arc::new([HostName::parse(&host).unwrap()]),
+                hosts: Arc::new([host(number)]),
                 customer_key: CustomerKey::Accessible,
                 limit: None,
             };
@@ -200,30 +244,46 @@ impl Source {
             generation: watch::Sender::new(1),
         }
     }
+}
 
-    fn key(&self, number: usize) -> (LinkId, HostName) {
-        let account = &self.accounts[number / LINKS_PER_ACCOUNT];
-        let link = LinkId::new(u32::try_from(number).unwrap());
-        (link, account.hosts()[0].clone())
-    }
+/// As much as one route takes in the cache.
+#[repr(align(128))]
+struct Line(usize);
+
+/// The mixing function of `SplitMix64` over its own sequence, as a number below `end`.
+fn mixed(step: u64, end: usize) -> usize {
+    let mut mixed = step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    usize::try_from((mixed ^ (mixed >> 31)) % end as u64).unwrap()
+}
+
+/// The key of route `number`.
+fn key(number: usize) -> (LinkId, HostName) {
+    let link = LinkId::new(u32::try_from(number).unwrap());
+    (link, host(number / LINKS_PER_ACCOUNT))
+}
+
+fn host(account: usize) -> HostName {
+    HostName::parse(&format!("hospital-{account:07}.dicom.example")).unwrap()
 }
 
 #[async_trait]
 impl RouteSource for Source {
-    async fn lookup(&self, link: LinkId, _: &HostName) -> Result<Lookup, LookupError> {
+    async fn lookup(&self, link: LinkId, _: &HostName) -> Result<Answer, LookupError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let number = usize::try_from(link.get()).unwrap();
         if number < self.routes {
             let route = &self.accounts[number / LINKS_PER_ACCOUNT];
-            return Ok(Lookup::Found(Arc::clone(route)));
+            return Ok(Lookup::Found(Arc::clone(route)).into());
         }
         // Whoever else wants to know has a chance to ask before this is answered.
         tokio::task::yield_now().await;
-        Ok(Lookup::Unknown)
+        Ok(Lookup::Unknown.into())
     }
 
-    async fn lookup_host(&self, _: &HostName) -> Result<Option<Arc<Route>>, LookupError> {
-        Ok(None)
+    async fn lookup_host(&self, _: &HostName) -> Result<Answer, LookupError> {
+        Ok(Lookup::Unknown.into())
     }
 
     fn generation(&self) -> watch::Receiver<u64> {

@@ -159,6 +159,7 @@ fn requests(routes: &Full) -> Arc<Requests> {
         server: Vec::new(),
         identity: PathBuf::new(),
         trust: PathBuf::new(),
+        routing: None,
         ticket_keys: None,
     };
     let credentials = Arc::new(Credentials::new(nowhere, Arc::clone(&metrics)).unwrap());

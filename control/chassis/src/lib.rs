@@ -26,7 +26,7 @@ pub mod process;
 mod tests;
 pub mod toml_error;
 
-pub use load::{Root, load, print_defaults};
+pub use load::{Root, load, print_defaults, without_file};
 pub use options::{Defaults, Entry, Setting, Shape};
 pub use problems::{ConfigError, Findings, Section};
 

@@ -58,6 +58,19 @@ pub fn load<T: Root>(
     Ok(root)
 }
 
+/// The defaults with the variables of `env` on top, validated, for a program that needs no file.
+pub fn without_file<T: Root>(
+    env: impl Iterator<Item = (String, String)>,
+) -> Result<T, ConfigError> {
+    let (root, overrides): (T, _) = environment::apply(T::default(), toml::Table::new(), env)?;
+    let mut problems = Vec::new();
+    root.validate(Section::top(&mut problems));
+    match Findings::locate(&problems, Path::new("the configuration"), "", &overrides) {
+        Some(findings) => Err(ConfigError::Invalid(findings)),
+        None => Ok(root),
+    }
+}
+
 /// Every option with its default and what it does, as a TOML file.
 pub fn print_defaults<T: Root>() -> String {
     format!("{}{}", T::INTRODUCTION, options::print::<T>())

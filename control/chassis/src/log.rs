@@ -292,7 +292,7 @@ mod tests {
         use tracing_log::log::{Level, Log as _, Record};
         let page = logged(|_| {
             for (target, level, text) in [
-                ("moka", Level::Info, "said"),
+                ("hyper", Level::Info, "said"),
                 ("pingora_core", Level::Info, "not said"),
                 ("pingora_core", Level::Error, "said too"),
             ] {

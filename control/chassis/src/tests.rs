@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::{ConfigError, Root, Section, load, options, period, print_defaults};
+use crate::{ConfigError, Root, Section, load, options, period, print_defaults, without_file};
 
 options! {
     /// All of it.
@@ -100,6 +100,20 @@ fn a_variable_overrides_keys_of_optional_and_named_sections() {
     assert_eq!(part.wait, Duration::from_secs(2));
     assert_eq!(part.deep.as_ref().unwrap().level, 7);
     assert_eq!(whole.count, 3);
+}
+
+#[test]
+fn without_a_file_there_are_the_defaults_and_the_variables() {
+    let read = |name: &str, value: &str| {
+        let env = [(name.to_owned(), value.to_owned())];
+        without_file::<Whole>(env.into_iter()).map_err(|error| error.to_string())
+    };
+    assert_eq!(read("OTHER", "x").unwrap(), Whole::default());
+    assert_eq!(read("WHOLE_COUNT", "4").unwrap().count, 4);
+    assert_eq!(
+        read("WHOLE_COUNT", "10").unwrap_err(),
+        "WHOLE_COUNT: count: must be from 1 to 9, and is 10"
+    );
 }
 
 #[test]

@@ -8,8 +8,14 @@
 mod ca_rotation;
 mod decisions;
 mod fleet;
+mod latency;
 mod nonces;
+mod revocation;
 mod rotation;
+mod routed;
+mod routing_crash;
+mod routing_fan_out;
+mod routing_outage;
 mod sidecar_herd;
 mod sign;
 pub mod traffic;
@@ -32,6 +38,10 @@ pub const SCENARIOS: &[Scenario] = &[
     rotation::SCENARIO,
     ca_rotation::SCENARIO,
     sidecar_herd::SCENARIO,
+    revocation::SCENARIO,
+    routing_outage::SCENARIO,
+    routing_crash::SCENARIO,
+    routing_fan_out::SCENARIO,
 ];
 
 // Limit: of what a scenario found broken, so many findings are printed; the rest is counted.

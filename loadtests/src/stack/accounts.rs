@@ -38,19 +38,28 @@ pub const LINK_LIMITED: u32 = 4001;
 /// In no account.
 pub const LINK_UNKNOWN: u32 = 9999;
 
-/// One account for the route file.
-struct Account {
-    name: &'static str,
-    hosts: &'static [&'static str],
-    options: &'static str,
-    links: &'static [(u32, &'static str)],
+/// One account: of the route file, and of the account-routing service.
+#[derive(Debug)]
+pub struct Account {
+    /// Its name.
+    pub name: &'static str,
+    /// Its hosts.
+    pub hosts: &'static [&'static str],
+    /// Whether its customer-managed key can be used.
+    pub key_is_accessible: bool,
+    /// How many requests its links may send.
+    pub requests_per_second: Option<u32>,
+    /// Link ids and their states.
+    pub links: &'static [(u32, &'static str)],
 }
 
-const ACCOUNTS: [Account; 4] = [
+/// All of them.
+pub const ACCOUNTS: [Account; 4] = [
     Account {
         name: "hospital-a",
         hosts: &[HOST_A, HOST_A_ARCHIVE],
-        options: "",
+        key_is_accessible: true,
+        requests_per_second: None,
         links: &[
             (LINK_A, "Approved"),
             (LINK_PENDING, "Pending"),
@@ -61,19 +70,22 @@ const ACCOUNTS: [Account; 4] = [
     Account {
         name: "hospital-b",
         hosts: &[HOST_B],
-        options: "",
+        key_is_accessible: true,
+        requests_per_second: None,
         links: &[(LINK_B, "Approved")],
     },
     Account {
         name: "hospital-k",
         hosts: &[HOST_KEY],
-        options: "customer_key = \"not_accessible\"\n",
+        key_is_accessible: false,
+        requests_per_second: None,
         links: &[(LINK_KEY, "Approved")],
     },
     Account {
         name: "hospital-l",
         hosts: &[HOST_LIMITED],
-        options: "requests_per_second = 1\n",
+        key_is_accessible: true,
+        requests_per_second: Some(1),
         links: &[(LINK_LIMITED, "Approved")],
     },
 ];
@@ -86,15 +98,20 @@ pub fn routes() -> String {
 impl Account {
     fn toml(&self) -> String {
         let Self {
-            name,
-            hosts,
-            options,
-            links,
+            name, hosts, links, ..
         } = self;
+        let key = if self.key_is_accessible {
+            ""
+        } else {
+            "customer_key = \"not_accessible\"\n"
+        };
+        let limit = self.requests_per_second;
+        let limit = limit.map(|limit| format!("requests_per_second = {limit}\n"));
+        let limit = limit.unwrap_or_default();
         // `Debug` of a slice of plain ASCII texts is a TOML array.
         let account = format!(
             "[[accounts]]\nname = \"{name}\"\nkind = \"dicom\"\nhosts = {hosts:?}\n\
-             cluster = \"dicom\"\n{options}"
+             cluster = \"dicom\"\n{key}{limit}"
         );
         links.iter().fold(account, |text, (link_id, state)| {
             text + &format!("[[accounts.links]]\nlink_id = {link_id}\nstate = \"{state}\"\n")

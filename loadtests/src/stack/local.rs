@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::accounts::{CERTIFICATE_NAME, INGRESS_NAME};
+use super::accounts::{self, CERTIFICATE_NAME, INGRESS_NAME};
 use super::client::{ClientError, Connection, Protocol, Tls};
 use super::credentials::Credentials;
 use super::echo::Echo;
 use super::ingress::{Ingress, IngressKind};
-use super::postern::{Postern, PosternOptions};
+use super::postern::{Postern, PosternOptions, Routes};
+use super::routing::{Routing, RoutingOptions};
 use super::{StackError, make_folder};
 use crate::proxy_v2::Header;
 
@@ -23,8 +24,12 @@ pub struct LocalOptions {
     pub ingress_protocol: &'static str,
     /// Lines above the first section of Postern's configuration.
     pub top_level: String,
+    /// Sections below the last one of Postern's configuration.
+    pub more: String,
     /// `POSTERN_…` variables.
     pub environment: Vec<(String, String)>,
+    /// The account-routing service, to be asked in place of a route file.
+    pub routing: Option<RoutingOptions>,
 }
 
 impl Default for LocalOptions {
@@ -34,7 +39,9 @@ impl Default for LocalOptions {
             ingress_http2: true,
             ingress_protocol: "auto",
             top_level: String::new(),
+            more: String::new(),
             environment: Vec::new(),
+            routing: None,
         }
     }
 }
@@ -44,6 +51,8 @@ impl Default for LocalOptions {
 pub struct LocalStack {
     /// Postern.
     pub postern: Postern,
+    /// The account-routing service, if it was asked for.
+    pub routing: Option<Routing>,
     /// The ingress.
     pub ingress: Ingress,
     /// The back end, in this process.
@@ -62,7 +71,22 @@ impl LocalStack {
         let http2 = options.ingress_http2;
         let ingress =
             Ingress::start(options.ingress, folder, &credentials, http2, echo.address()).await?;
+        let routing = match &options.routing {
+            None => None,
+            Some(options) => {
+                let folder = folder.join("routing");
+                let routing = Routing::start(&folder, &credentials, options).await?;
+                routing.operator()?.seed().await?;
+                Some(routing)
+            }
+        };
+        let routes = match &routing {
+            None => Routes::File(accounts::routes()),
+            Some(routing) => Routes::Service(vec![routing.address()]),
+        };
         let settings = PosternOptions {
+            routes,
+            more: options.more.clone(),
             ingress_protocol: options.ingress_protocol,
             top_level: options.top_level.clone(),
             environment: options.environment.clone(),
@@ -71,6 +95,7 @@ impl LocalStack {
         let postern = Postern::start(&folder.join("postern"), &credentials, &settings).await?;
         Ok(Self {
             postern,
+            routing,
             ingress,
             echo,
             credentials,

@@ -8,6 +8,7 @@
 //! * [`echo`], [`orthanc`]: the back end: ours for tests, or a real DICOM server.
 //! * [`nginx`], [`envoy`]: the AKS ingress that demands our client certificate; [`ingress`]: either of them.
 //! * [`scripted`]: an ingress that a test plays itself; [`wire`]: HTTP/1.1 byte by byte.
+//! * [`routing`]: the account-routing service; [`operator`]: who keeps its books; [`events`]: its change stream.
 //! * [`postern`]: Postern; [`metrics`]: what a scraper reads there.
 //! * [`vault`]: the Key Vault stand-in with the stack's credentials; [`sidecar`]: what publishes them.
 //! * [`client`]: the test client; [`web_socket`]: what it can become; [`local`]: all of it in one value.
@@ -22,14 +23,17 @@ pub mod client;
 pub mod credentials;
 pub mod echo;
 pub mod envoy;
+pub mod events;
 pub mod ingress;
 pub mod json_lines;
 pub mod local;
 pub mod metrics;
 pub mod nginx;
+pub mod operator;
 pub mod orthanc;
 pub mod postern;
 pub mod python;
+pub mod routing;
 pub mod scripted;
 pub mod sidecar;
 pub mod vault;
@@ -119,6 +123,12 @@ pub enum StackError {
     /// A development certificate could not be made.
     #[error("cannot make a development certificate")]
     Certificate(#[from] postern_certs::dev_ca::DevCaError),
+    /// A request to a part of the stack failed.
+    #[error(transparent)]
+    Client(#[from] client::ClientError),
+    /// Account routing did not do what it was asked to.
+    #[error(transparent)]
+    Operator(#[from] operator::OperatorError),
     /// The Key Vault stand-in did not start.
     #[error(transparent)]
     Vault(#[from] postern_control::testing::StandInError),

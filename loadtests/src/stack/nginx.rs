@@ -12,6 +12,8 @@
 //! | `/grpc/…` | proxied with `grpc_pass` (HTTP/2 cleartext, trailers) |
 //! | anything else | proxied to the back end, unbuffered, upgrades allowed; 404 without a back end |
 //!
+//! What goes to the back end but `/grpc/` is authorized by account routing first, if it was told where that is.
+//!
 //! It answers for any `Host`, as an ingress with many hosts does. nginx chooses a server by SNI for the
 //! handshake and by `Host` for the request, and answers 421 when the two differ and the second server has
 //! `ssl_verify_client`; so any other `Host` is served where that is off and the result is looked at instead.
@@ -19,7 +21,7 @@
 //! Invariant: a request without our client certificate gets 400, a handshake for another name an alert.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -48,6 +50,21 @@ pub struct NginxOptions {
     pub keepalive_requests: usize,
     /// The address to listen on; a free one on the loopback interface if `None`.
     pub listen: Option<SocketAddr>,
+    /// Whom it asks before anything goes to the back end.
+    pub authority: Option<Authority>,
+}
+
+/// The account-routing service, as an ingress asks it who may pass (`auth_request`).
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The name in its certificate.
+    pub name: String,
+    /// PEM file with whom the ingress trusts to be it.
+    pub ca: PathBuf,
+    /// The folder with what the ingress shows it: `tls.crt` and `tls.key`.
+    pub identity: PathBuf,
 }
 
 impl Default for NginxOptions {
@@ -59,6 +76,7 @@ impl Default for NginxOptions {
             workers: 1,
             keepalive_requests: 1000,
             listen: None,
+            authority: None,
         }
     }
 }
@@ -213,7 +231,7 @@ fn configuration(address: SocketAddr, certificates: &Path, options: &NginxOption
         ..
     } = options;
     let certificates = certificates.display();
-    let locations = locations(options.backend);
+    let locations = locations(options.backend, options.authority.as_ref());
     format!(
         r"daemon off;
 worker_processes {workers};
@@ -254,7 +272,7 @@ http {{
     )
 }
 
-fn locations(backend: Option<SocketAddr>) -> String {
+fn locations(backend: Option<SocketAddr>, authority: Option<&Authority>) -> String {
     let own = r#"    location = / {
       default_type application/json;
       return 200 '{"ingress":"nginx","uri":"$request_uri","protocol":"$server_protocol"}';
@@ -269,8 +287,13 @@ fn locations(backend: Option<SocketAddr>) -> String {
     let Some(backend) = backend else {
         return own.to_owned();
     };
+    let (ask, asking) = match authority {
+        None => ("", String::new()),
+        Some(authority) => ("auth_request /authorize;", asking(authority)),
+    };
     format!(
-        r"{own}    location / {{
+        r"{own}{asking}    location / {{
+      {ask}
       proxy_pass http://{backend};
       proxy_http_version 1.1;
       proxy_set_header Host $http_host;
@@ -288,5 +311,37 @@ fn locations(backend: Option<SocketAddr>) -> String {
       grpc_send_timeout 1h;
     }}
 "
+    )
+}
+
+/// How it asks. The names of the headers are those of the service: what the client sent under them, Postern has
+/// replaced.
+fn asking(authority: &Authority) -> String {
+    let Authority {
+        address,
+        name,
+        ca,
+        identity,
+    } = authority;
+    let (ca, identity) = (ca.display(), identity.display());
+    format!(
+        r#"    location = /authorize {{
+      internal;
+      proxy_pass https://{address}/v1/authorize;
+      proxy_http_version 1.1;
+      proxy_pass_request_body off;
+      proxy_pass_request_headers off;
+      proxy_set_header Host {name};
+      proxy_set_header Content-Length "";
+      proxy_set_header X-MS-Private-Link-Id $http_x_ms_private_link_id;
+      proxy_set_header X-Original-Host $host;
+      proxy_ssl_server_name on;
+      proxy_ssl_name {name};
+      proxy_ssl_verify on;
+      proxy_ssl_trusted_certificate {ca};
+      proxy_ssl_certificate {identity}/tls.crt;
+      proxy_ssl_certificate_key {identity}/tls.key;
+    }}
+"#
     )
 }

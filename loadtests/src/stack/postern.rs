@@ -16,6 +16,7 @@ use super::child::READY_TIMEOUT;
 use super::client::{Answer, ClientError, Connection};
 use super::credentials::Credentials;
 use super::metrics::Metrics;
+use super::routing::ROUTING_NAME;
 use super::{
     Child, Deadline, JsonLines, StackError, accounts, binary, free_address, make_folder, write_file,
 };
@@ -34,15 +35,29 @@ pub struct PosternOptions {
     pub ingress: Vec<SocketAddr>,
     /// Protocol towards the ingress: `auto`, `http1` or `h2`.
     pub ingress_protocol: &'static str,
-    /// The content of the route file.
-    pub routes: String,
+    /// Where routes come from.
+    pub routes: Routes,
     /// Lines above the first section of the configuration, such as `mode = "audit"`.
     pub top_level: String,
+    /// Sections below the last one, such as another cluster.
+    pub more: String,
     /// Environment of the process: `POSTERN_SECTION__KEY` and value, over what the file says.
     pub environment: Vec<(String, String)>,
     /// The data listener's address; a free one on the loopback interface if `None`.
     pub listen: Option<SocketAddr>,
 }
+
+/// Where a Postern of the stack has its routes from.
+#[derive(Debug, Clone)]
+pub enum Routes {
+    /// A route file with this content.
+    File(String),
+    /// The account-routing service at these addresses. What is learnt there is kept in [`SNAPSHOT`], too.
+    Service(Vec<SocketAddr>),
+}
+
+/// The file under a Postern's folder with what it has learnt from account routing.
+pub const SNAPSHOT: &str = "routes.snapshot";
 
 impl PosternOptions {
     /// The accounts of the stack in front of one ingress, everything else by default.
@@ -50,8 +65,9 @@ impl PosternOptions {
         Self {
             ingress: vec![ingress],
             ingress_protocol: "auto",
-            routes: accounts::routes(),
+            routes: Routes::File(accounts::routes()),
             top_level: String::new(),
+            more: String::new(),
             environment: Vec::new(),
             listen: None,
         }
@@ -87,6 +103,24 @@ impl Postern {
         credentials: &Credentials,
         options: &PosternOptions,
     ) -> Result<Self, StackError> {
+        let mut postern = Self::launch(folder, credentials, options)?;
+        let probe = postern.probe;
+        let awaited = format!("200 from http://{probe}/readyz");
+        let ready = async || ready(probe).await;
+        let ready_after = postern
+            .child
+            .wait_until(&awaited, READY_TIMEOUT, ready)
+            .await?;
+        postern.ready_after = ready_after;
+        Ok(postern)
+    }
+
+    /// The same, without waiting for anything.
+    pub fn launch(
+        folder: &Path,
+        credentials: &Credentials,
+        options: &PosternOptions,
+    ) -> Result<Self, StackError> {
         make_folder(folder)?;
         let data = match options.listen {
             Some(address) => address,
@@ -95,7 +129,9 @@ impl Postern {
         let (probe, admin) = (free_address()?, free_address()?);
         let (config, routes) = (folder.join("postern.toml"), folder.join("routes.toml"));
         let log = folder.join("access.jsonl");
-        write_file(&routes, &options.routes)?;
+        if let Routes::File(text) = &options.routes {
+            write_file(&routes, text)?;
+        }
         write_file(&log, "")?;
         write_file(
             &config,
@@ -117,10 +153,6 @@ impl Postern {
         let mut child = Child::spawn("postern", command, folder)?;
         // SIGINT ends Postern fast; SIGTERM would drain first.
         child.set_stop_signal(Signal::INT);
-        let awaited = format!("200 from http://{probe}/readyz");
-        let ready_after = child
-            .wait_until(&awaited, READY_TIMEOUT, async || ready(probe).await)
-            .await?;
         let access_log = JsonLines::new("postern", log);
         Ok(Self {
             child,
@@ -130,8 +162,13 @@ impl Postern {
             config,
             routes,
             access_log,
-            ready_after,
+            ready_after: Duration::ZERO,
         })
+    }
+
+    /// Whether it says that it is ready.
+    pub async fn is_ready(&self) -> bool {
+        ready(self.probe).await
     }
 
     /// The data listener: PROXY header, TLS.
@@ -295,6 +332,20 @@ async fn ready(probe: SocketAddr) -> bool {
         .is_ok_and(|answer| answer.status == StatusCode::OK)
 }
 
+fn routes(routes: &Routes) -> String {
+    let Routes::Service(endpoints) = routes else {
+        return "[routes]\nfile = \"routes.toml\"\n".to_owned();
+    };
+    let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+    format!(
+        r#"[routes.service]
+endpoints = {endpoints:?}
+name = "{ROUTING_NAME}"
+snapshot = "{SNAPSHOT}"
+"#
+    )
+}
+
 fn configuration(
     [data, probe, admin]: [SocketAddr; 3],
     credentials: &Credentials,
@@ -304,6 +355,7 @@ fn configuration(
         ingress,
         ingress_protocol,
         top_level,
+        more,
         ..
     } = options;
     let endpoints: Vec<String> = ingress
@@ -319,6 +371,7 @@ fn configuration(
     } = credentials;
     let (private, client, trust) = (private.display(), client.display(), trust.display());
     let name = accounts::INGRESS_NAME;
+    let routes = routes(&options.routes);
     format!(
         r#"{top_level}
 [data]
@@ -335,9 +388,7 @@ listen = "{admin}"
 [tls]
 certificates = [{{ path = "{private}", names = ["*.dicom.example"] }}]
 
-[routes]
-file = "routes.toml"
-
+{routes}
 [upstream]
 identity = "{client}"
 trust = "{trust}"
@@ -349,6 +400,7 @@ protocol = "{ingress_protocol}"
 
 [access_log]
 output = "access.jsonl"
-"#
+
+{more}"#
     )
 }

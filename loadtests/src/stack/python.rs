@@ -42,6 +42,12 @@ pub const KEY_VAULT: Scripts = Scripts {
     requirements: include_str!("../../key_vault/requirements.txt"),
 };
 
+/// A validator of `OpenAPI` documents, and a fuzzer that goes by them.
+pub const ROUTING_API: Scripts = Scripts {
+    folder: concat!(env!("CARGO_MANIFEST_DIR"), "/routing_api"),
+    requirements: include_str!("../../routing_api/requirements.txt"),
+};
+
 /// Written last, when everything is there.
 const MARK: &str = "whole";
 
@@ -259,7 +265,7 @@ mod tests {
 
     #[test]
     fn every_package_is_pinned() {
-        let packages = [DICOM, KEY_VAULT]
+        let packages = [DICOM, KEY_VAULT, ROUTING_API]
             .into_iter()
             .flat_map(|scripts| scripts.requirements.lines())
             .filter(|line| !line.is_empty() && !line.starts_with('#'));

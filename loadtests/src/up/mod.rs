@@ -3,6 +3,7 @@
 //! Each part says when it is ready and how long that took. When a part ends although it should run, the
 //! stack says which, how, and what it wrote last, and ends too.
 
+mod link;
 pub mod vault;
 pub mod verify;
 
@@ -13,10 +14,12 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use crate::check::with_causes;
-use crate::stack::accounts::{CERTIFICATE_NAME, HOST_A, INGRESS_NAME, LINK_A, LINK_UNKNOWN};
+use crate::stack::accounts::{CERTIFICATE_NAME, HOST_A, INGRESS_NAME, LINK_A, LINK_PENDING};
 use crate::stack::credentials::Credentials;
 use crate::stack::ingress::{Ingress, IngressKind};
-use crate::stack::postern::{Postern, PosternOptions};
+use crate::stack::operator::{WORKSPACE, connection_name};
+use crate::stack::postern::{Postern, PosternOptions, Routes};
+use crate::stack::routing::{Routing, RoutingOptions};
 use crate::stack::sidecar::{Sidecar, SidecarOptions};
 use crate::stack::{Child, StackError, binary, free_address, make_folder};
 use crate::{interrupted, say};
@@ -28,6 +31,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 // Usual ports of the two stand-ins, so that a command in a shell's history works again.
 const PORT_APPROVED: u16 = 8443;
 const PORT_REFUSED: u16 = 8444;
+const PORT_ROUTING: u16 = 8450;
 
 // Limit: the sidecar looks this often for new versions, so that nobody has to wait who plays with them.
 const LOOK_INTERVAL: &str = "2s";
@@ -51,6 +55,7 @@ struct Stack {
     approved: (Child, SocketAddr),
     refused: (Child, SocketAddr),
     postern: Postern,
+    routing: Routing,
     sidecar: Sidecar,
     vault: VaultProcess,
     ingress: Ingress,
@@ -141,24 +146,37 @@ async fn start(options: &UpOptions) -> Result<Stack, StackError> {
         Ingress::start(options.ingress, &folder, &credentials, true, echo_address).await?;
     step.done(5, &ingress.address().to_string(), ingress.ready_after());
 
+    let step = Step("account routing");
+    let settings = RoutingOptions {
+        listen: Some(usual_or_free(PORT_ROUTING)?),
+        ..RoutingOptions::default()
+    };
+    let routing = Routing::start(&folder.join("routing"), &credentials, &settings).await?;
+    routing.operator()?.seed().await?;
+    step.done(6, &routing.address().to_string(), routing.ready_after());
+
     let step = Step("postern");
     let tickets = stores.join("tickets").display().to_string();
-    let settings =
-        PosternOptions::new(ingress.address()).with("POSTERN_TLS__TICKET_KEYS", &tickets);
+    let settings = PosternOptions {
+        routes: Routes::Service(vec![routing.address()]),
+        ..PosternOptions::new(ingress.address())
+    };
+    let settings = settings.with("POSTERN_TLS__TICKET_KEYS", &tickets);
     let postern = Postern::start(&folder.join("postern"), &credentials, &settings).await?;
-    step.done(6, &postern.data().to_string(), postern.ready_after());
+    step.done(7, &postern.data().to_string(), postern.ready_after());
 
     let step = Step("private link stand-in, approved");
     let (child, address) = link_lb(PORT_APPROVED, LINK_A, postern.data(), &logs)?;
-    let approved = step.listening(7, child, address).await?;
+    let approved = step.listening(8, child, address).await?;
 
     let step = Step("private link stand-in, not approved");
-    let (child, address) = link_lb(PORT_REFUSED, LINK_UNKNOWN, postern.data(), &logs)?;
-    let refused = step.listening(8, child, address).await?;
+    let (child, address) = link_lb(PORT_REFUSED, LINK_PENDING, postern.data(), &logs)?;
+    let refused = step.listening(9, child, address).await?;
     Ok(Stack {
         approved,
         refused,
         postern,
+        routing,
         sidecar,
         vault,
         ingress,
@@ -171,6 +189,7 @@ async fn verify(stack: &Stack) -> bool {
     let targets = verify::Targets {
         postern: &stack.postern,
         ingress: &stack.ingress,
+        routing: &stack.routing,
         vault: &stack.vault,
         echo: stack.echo.1,
         approved: stack.approved.1,
@@ -201,10 +220,15 @@ impl Stack {
         };
         let (probe, admin) = (self.postern.probe(), self.postern.admin());
         let (sidecar, rotation) = (self.sidecar.admin(), self.vault.rotation());
+        let routes = self.routing.routes_command();
+        let link = format!("{WORKSPACE}/hospital-a/{}", connection_name(LINK_PENDING));
         format!(
             "Try:\n\
              \x20 {}            # 200 from the ingress\n\
-             \x20 {}            # 403, link {LINK_UNKNOWN} is in no account\n\
+             \x20 {}            # 403, link {LINK_PENDING} is not approved\n\
+             \x20 {routes} approve {link}\n\
+             \x20     # and now the same is answered with 200, until: reject {link}\n\
+             \x20 {routes} list --connections\n\
              \x20 curl http://{probe}/readyz\n\
              \x20 curl http://{admin}/metrics\n\
              \x20 {rotation}\n\
@@ -227,6 +251,7 @@ impl Stack {
                 &self.approved.0,
                 &self.refused.0,
                 self.postern.child(),
+                self.routing.child(),
                 self.sidecar.child(),
                 self.vault.child(),
                 self.ingress.child(),
@@ -251,7 +276,7 @@ impl Stack {
 struct Step(&'static str);
 
 impl Step {
-    const COUNT: usize = 8;
+    const COUNT: usize = 9;
 
     fn done(&self, number: usize, place: &str, took: Duration) {
         let name = self.0;

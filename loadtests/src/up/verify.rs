@@ -18,7 +18,9 @@ use crate::stack::credentials::CLIENT_NAME;
 use crate::stack::echo;
 use crate::stack::ingress::Ingress;
 use crate::stack::postern::{Postern, TRUSTED_SOURCE};
+use crate::stack::routing::Routing;
 use crate::stack::vault::SERVER;
+use crate::up::link;
 use crate::up::vault::VaultProcess;
 
 /// What a client may send and the ingress must not see: name and value.
@@ -43,6 +45,8 @@ pub struct Targets<'a> {
     pub postern: &'a Postern,
     /// The ingress.
     pub ingress: &'a Ingress,
+    /// Account routing.
+    pub routing: &'a Routing,
     /// The vault.
     pub vault: &'a VaultProcess,
     /// The back end.
@@ -84,6 +88,14 @@ pub async fn all(targets: Targets<'_>) -> Vec<Outcome> {
         (
             "a connection without a PROXY header is closed",
             without_header(targets).await,
+        ),
+        (
+            "a link that an operator approves is answered",
+            link::approved(targets).await,
+        ),
+        (
+            "and one that an operator rejects is refused at once",
+            link::rejected(targets).await,
         ),
         ("the health probe is answered", probe(targets).await),
         (
@@ -274,7 +286,7 @@ async fn shown(targets: Targets<'_>) -> Result<String, Broken> {
     Ok(leaf.unwrap_or_default())
 }
 
-fn unseen(targets: Targets<'_>, path: &str) -> Result<(), Broken> {
+pub(super) fn unseen(targets: Targets<'_>, path: &str) -> Result<(), Broken> {
     let seen = targets
         .ingress
         .seen()

@@ -154,6 +154,7 @@ async fn with_stores() -> Scene {
         .unwrap();
     let stack = LocalStack {
         postern,
+        routing: None,
         ingress,
         echo,
         credentials,

@@ -47,6 +47,7 @@ async fn with_orthanc(kind: IngressKind) -> (Scene, Orthanc) {
     let echo = Echo::start(None).await.unwrap();
     let stack = LocalStack {
         postern,
+        routing: None,
         ingress,
         echo,
         credentials,

@@ -10,6 +10,7 @@
 mod answers;
 mod config;
 mod credentials;
+mod customer_key;
 mod dicom;
 mod drain;
 mod limits;
@@ -19,6 +20,7 @@ mod probes;
 mod readiness;
 mod revocation;
 mod routes;
+mod routing;
 mod scene;
 mod superseded;
 mod tickets;

@@ -144,3 +144,17 @@ async fn a_link_that_is_revoked_during_a_drain_is_cut_all_the_same() {
     ends(&mut socket).await;
     assert_eq!(scene.logged("/websocket").await["ending"], "cut");
 }
+
+#[tokio::test]
+async fn a_revocation_is_counted_with_how_long_it_took() {
+    let scene = Scene::start(&[("POSTERN_ROUTES__REVOKED_TIMEOUT", "500ms")]).await;
+    let (_socket, _connection) = scene.web_socket(LINK_A, HOST_A, Protocol::Http1).await;
+    let mut idle = scene.connect(LINK_A, HOST_A, Protocol::Http2).await;
+    assert_eq!(idle.get("/nonce/idle").await.unwrap().status, 200);
+    let routes = routes_with(LINK_A, Some("Rejected"));
+    scene.stack.postern.write_routes(&routes).unwrap();
+    scene.counted("postern_revocations_total", &[], 2.0).await;
+    let took = "postern_revocation_duration_seconds_count";
+    scene.counted(took, &[("stage", "refused")], 2.0).await;
+    scene.counted(took, &[("stage", "closed")], 2.0).await;
+}

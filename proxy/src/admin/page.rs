@@ -6,6 +6,7 @@ use postern_certs::UnixTime;
 
 use super::certificates::{self, RefusedRow, Row};
 use super::{Progress, Sources};
+use crate::explain::ServiceContact;
 use crate::server::Phase;
 
 /// What the page shows.
@@ -16,6 +17,7 @@ pub(super) struct Page {
     ready: bool,
     progress: Progress,
     routes_generation: u64,
+    service: Option<ServiceContact>,
     certificates: Vec<Row>,
     refused: Vec<RefusedRow>,
     clusters: Vec<Cluster>,
@@ -41,7 +43,8 @@ impl Page {
             waiting_for: sources.readiness.waiting_for(),
             ready: sources.readiness.is_ready(),
             progress,
-            routes_generation: *sources.authorizer.changes().borrow(),
+            routes_generation: sources.authorizer.cache().generation(),
+            service: sources.service.as_deref().map(ServiceContact::of),
             certificates: certificates::certificates(&places),
             refused: certificates::refused(&sources.credentials),
             clusters,
@@ -154,6 +157,15 @@ impl Display for Page {
         ] {
             writeln!(f, "<tr><th>{name}<td>{}", Escaped(&value))?;
         }
+        if let Some(service) = &self.service {
+            let class = if service.out_of_reach { "bad" } else { "good" };
+            let text = service.to_string();
+            writeln!(
+                f,
+                "<tr><th>Account routing<td class={class}>{}",
+                Escaped(&text)
+            )?;
+        }
         f.write_str("</table>\n")?;
         self.write_certificates(f)?;
         self.write_clusters(f)?;
@@ -226,6 +238,11 @@ mod tests {
                 requests_in_flight: 1,
             },
             routes_generation: 7,
+            service: Some(ServiceContact {
+                last_contact_seconds: Some(90),
+                out_of_reach: true,
+                sequence: 812,
+            }),
             certificates: Vec::new(),
             refused: vec![RefusedRow::new(
                 "client",
@@ -257,6 +274,8 @@ mod tests {
         }
         assert!(text.contains("<td>10.0.0.1:443<td class=good>up"));
         assert!(text.contains("<td>10.0.0.2:443<td class=bad>down"));
+        let service = "<td class=bad>last heard of 90 s ago, out of reach now, at change 812";
+        assert!(text.contains(service), "{text}");
     }
 
     #[test]

@@ -62,6 +62,7 @@ fn credentials(folder: &std::path::Path, metrics: &Arc<Metrics>) -> Credentials 
         server: vec![(place("private"), vec![]), (place("nothing"), vec![])],
         identity: place("client"),
         trust: place("trust"),
+        routing: None,
         ticket_keys: None,
     };
     let credentials = Credentials::new(options, Arc::clone(metrics)).unwrap();
@@ -99,6 +100,7 @@ fn fixture() -> Fixture {
         registry: Arc::default(),
         seats,
         drain: Arc::new(Drain::new(options, readiness_, seats_, metrics_)),
+        service: None,
         telemetry,
     };
     Fixture {
@@ -283,9 +285,24 @@ async fn a_decision_is_explained_as_it_would_be_made() {
     let metrics = fixture.get("/metrics").await.body;
     for series in [
         "postern_route_lookups_total{outcome=\"miss\"} 5\n",
-        "postern_route_lookups_total{outcome=\"hit\"} 3\n",
+        "postern_route_lookups_total{outcome=\"hit\"} 0\n",
+        "postern_route_lookups_total{outcome=\"negative\"} 0\n",
     ] {
         assert!(metrics.contains(series), "{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_cache_held_is_shown_with_its_age() {
+    let fixture = fixture();
+    for (link, answer) in [(7, "approved"), (8, "Pending"), (9, "unknown")] {
+        let path = format!("/routes/explain?link_id={link}&sni=a.dicom.example");
+        assert!(fixture.get(&path).await.json().get("cache").is_none());
+        let cache = fixture.get(&path).await.json()["cache"].take();
+        assert_eq!(cache["answer"], answer);
+        assert_eq!(cache["judgement"], "fresh");
+        assert!(cache["age_seconds"].as_u64() < Some(60), "{cache}");
+        assert_eq!(cache["age_seconds"], cache["confirmed_seconds"]);
     }
 }
 

@@ -32,7 +32,7 @@ pub use listeners::{AdminOptions, DataOptions, ProbeOptions, ProxyHeaderOptions}
 pub use operation::{
     AccessLogOptions, AccessLogOutput, CredentialOptions, DrainOptions, LogOptions,
 };
-pub use routes::{RouteCacheOptions, RouteOptions};
+pub use routes::{Endpoint, InvalidEndpoint, RouteCacheOptions, RouteOptions, RouteServiceOptions};
 pub use upstream::{ClusterOptions, UpstreamOptions, UpstreamProtocol};
 
 options! {
@@ -154,8 +154,11 @@ impl Root for Config {
         self.proxy_header.validate(at.under("proxy_header"));
         self.tls.validate(at.under("tls"));
         self.http.validate(at.under("http"));
-        self.routes
-            .validate(self.mode != Mode::Forward, at.under("routes"));
+        self.routes.validate(
+            self.mode != Mode::Forward,
+            &self.route_cache,
+            at.under("routes"),
+        );
         self.route_cache.validate(at.under("route_cache"));
         self.upstream.validate(at.under("upstream"));
         self.credentials.validate(at.under("credentials"));

@@ -71,7 +71,7 @@ const ENDPOINTS_MAX: usize = 64;
 const CLUSTER_NAME_BYTES_MAX: usize = 63;
 
 /// Stands for "not set". RFC 2606 section 2 reserves `.invalid`, so that no operator means it.
-fn unset_name() -> HostName {
+pub(super) fn unset_name() -> HostName {
     HostName::parse("unset.invalid").unwrap_or_else(|_| unreachable!("a constant host name"))
 }
 

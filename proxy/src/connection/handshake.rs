@@ -12,6 +12,7 @@ use tokio_rustls::server::TlsStream;
 use crate::connection::accept::Seat;
 use crate::connection::authorize::Standing;
 use crate::connection::client_hello::{Greeted, TlsIo};
+use crate::routing::RouteWatch;
 use crate::short_slices::TLS_BUFFER_BYTES;
 
 /// A connection whose handshake is complete.
@@ -20,6 +21,8 @@ pub struct Secured {
     pub stream: Box<TlsStream<TlsIo>>,
     /// What it may do.
     pub standing: Standing,
+    /// Tells when that may have changed.
+    pub watch: Option<RouteWatch>,
     /// The name the client asked for.
     pub sni: HostName,
     /// The private endpoint.
@@ -62,6 +65,7 @@ impl Secured {
 pub async fn finish(
     greeted: Greeted,
     standing: Standing,
+    watch: Option<RouteWatch>,
     authorize: Duration,
 ) -> std::io::Result<Secured> {
     let Greeted {
@@ -87,6 +91,7 @@ pub async fn finish(
     Ok(Secured {
         stream,
         standing,
+        watch,
         sni,
         link_id,
         client,

@@ -41,6 +41,7 @@ use crate::connection::signals::{End, Signal, Signals};
 use crate::outcome::{Ending, Refusal};
 use crate::request;
 use crate::request::body::Incoming;
+use crate::routing::RouteWatch;
 use crate::short_slices::ShortSlices;
 
 #[cfg(feature = "testing")]
@@ -296,12 +297,13 @@ impl Activity {
     }
 }
 
-/// Serves HTTP until the connection ends.
+/// Serves HTTP until the connection ends. `routes` tells when its standing may have changed.
 pub async fn serve(
     own: &Connections,
     connection: Arc<Connection>,
     stream: Box<TlsStream<TlsIo>>,
     drain: watch::Receiver<bool>,
+    routes: Option<RouteWatch>,
 ) -> Ending {
     let options = own.options.http;
     if let Some(framing) = connection.framing.clone() {
@@ -313,7 +315,7 @@ pub async fn serve(
             async move { Ok::<_, Infallible>(answer.await) }
         });
         let served = Http1::new(io, service, &connection, options);
-        drive(own, &connection, pin!(served), drain).await
+        drive(own, &connection, pin!(served), drain, routes).await
     } else {
         let served = Http2::new(
             ShortSlices::new(stream),
@@ -321,7 +323,7 @@ pub async fn serve(
             &own.requests,
             &connection,
         );
-        drive(own, &connection, Box::pin(served).as_mut(), drain).await
+        drive(own, &connection, Box::pin(served).as_mut(), drain, routes).await
     }
 }
 
@@ -376,8 +378,9 @@ async fn drive<E: Broke>(
     connection: &Connection,
     mut served: Pin<&mut impl Graceful<E>>,
     drain: watch::Receiver<bool>,
+    routes: Option<RouteWatch>,
 ) -> Ending {
-    let mut signals = Signals::new(own, connection, drain);
+    let mut signals = Signals::new(own, connection, drain, routes);
     let mut asked: Option<Option<Ending>> = None;
     let mut deadline = None;
     loop {

@@ -107,16 +107,17 @@ pub async fn serve(own: &Arc<Connections>, accepted: Accepted, drain: watch::Rec
 /// What an open connection keeps: no more than this.
 fn serve_http(
     own: Arc<Connections>,
-    secured: handshake::Secured,
+    mut secured: handshake::Secured,
     mut drain: watch::Receiver<bool>,
     story: Story,
 ) -> impl Future<Output = ()> {
     own.metrics
         .handshake(secured.tls_version(), secured.resumed(), secured.handshake);
     let draining = *drain.borrow_and_update();
+    let routes = secured.watch.take();
     let (connection, stream) = http::Connection::new(secured, draining, &own.registry);
     async move {
-        let ending = http::serve(&own, connection, stream, drain).await;
+        let ending = http::serve(&own, connection, stream, drain, routes).await;
         story.end(&own, ending);
     }
 }
@@ -215,6 +216,7 @@ async fn secure(
     };
     story.sni = Some(greeted.sni.clone());
     let started = Instant::now();
+    let watch = own.authorizer.watch(link_id);
     let standing = own.authorizer.authorize(link_id, &greeted.sni).await;
     let took = started.elapsed();
     if let Err(refusal) = standing
@@ -223,7 +225,7 @@ async fn secure(
     {
         return Err(refuse_by_alert(greeted, refusal).await);
     }
-    handshake::finish(greeted, standing, took)
+    handshake::finish(greeted, standing, watch, took)
         .await
         .map_err(|error| {
             tracing::debug!(%client, %link_id, %error, "TLS handshake failed");

@@ -11,8 +11,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::connection::Connections;
+use crate::connection::authorize::Reconsidered;
 use crate::connection::http::{Connection, Options};
 use crate::outcome::Ending;
+use crate::routing::RouteWatch;
 
 /// Why, and within what time, a connection is asked to end.
 #[derive(Debug, Clone, Copy)]
@@ -55,21 +57,25 @@ pub struct Signals<'a> {
     drain: watch::Receiver<bool>,
     draining: bool,
     cut: watch::Receiver<bool>,
-    routes: watch::Receiver<u64>,
+    /// Tells when its standing may have changed; none in mode `forward`.
+    routes: Option<RouteWatch>,
+    /// When it may have changed, if account routing has not yet said whether.
+    unanswered: Option<Instant>,
+    /// When the change was known here that revoked it.
+    revoked: Option<Instant>,
     tick: Pin<Box<Sleep>>,
     head: PartialHead,
     asked: bool,
 }
 
 impl<'a> Signals<'a> {
-    /// Listens. `drain` turns true when connections are to end.
+    /// Listens. `drain` turns true when connections are to end, `routes` tells when the standing may have changed.
     pub fn new(
         own: &'a Connections,
         connection: &'a Connection,
         drain: watch::Receiver<bool>,
+        routes: Option<RouteWatch>,
     ) -> Self {
-        let mut routes = own.authorizer.changes();
-        routes.borrow_and_update();
         Self {
             own,
             connection,
@@ -78,6 +84,8 @@ impl<'a> Signals<'a> {
             drain,
             cut: own.cut.clone(),
             routes,
+            unanswered: None,
+            revoked: None,
             tick: Box::pin(sleep(period(connection, own.options.http, false))),
             head: PartialHead::default(),
             asked: false,
@@ -98,19 +106,26 @@ impl<'a> Signals<'a> {
                         break End::gently(Ending::Drained);
                     }
                 }
-                // An error means that nothing will ever change again.
-                Ok(()) = self.routes.changed() => {
-                    if Box::pin(self.revoked()).await {
+                since = changed(&mut self.routes) => {
+                    if Box::pin(self.reconsider(since)).await {
                         break End::within(Ending::Revoked, options.revoked_timeout);
                     }
                 }
                 () = self.tick.as_mut() => {
+                    if let Some(since) = self.unanswered
+                        && Box::pin(self.reconsider(since)).await
+                    {
+                        break End::within(Ending::Revoked, options.revoked_timeout);
+                    }
                     if let Some(end) = self.look(options) {
                         break end;
                     }
                     let quiet = self.quiet();
-                    let next = Instant::now() + period(self.connection, options, quiet);
-                    self.tick.as_mut().reset(next);
+                    let mut period = period(self.connection, options, quiet);
+                    if self.unanswered.is_some() {
+                        period = period.min(UNANSWERED_PAUSE);
+                    }
+                    self.tick.as_mut().reset(Instant::now() + period);
                     if quiet && !self.connection.activity.parked() {
                         return Signal::Quiet;
                     }
@@ -156,8 +171,8 @@ impl<'a> Signals<'a> {
         })
     }
 
-    /// Asks again whether the link may do what it does. `true`: no more.
-    async fn revoked(&self) -> bool {
+    /// Asks again whether the link may do what it does, after a change at `since`. `true`: no more.
+    async fn reconsider(&mut self, since: Instant) -> bool {
         let Connection {
             standing,
             link_id,
@@ -166,12 +181,39 @@ impl<'a> Signals<'a> {
         } = self.connection;
         let before = standing.load_full();
         let authorizer = &self.own.authorizer;
-        let Some(now) = authorizer.reconsider(*link_id, sni, &before).await else {
-            return false;
+        self.unanswered = None;
+        let now = match authorizer.reconsider(*link_id, sni, &before).await {
+            Reconsidered::Same => return false,
+            Reconsidered::Changed(now) => now,
+            Reconsidered::Unanswered => {
+                self.unanswered = Some(since);
+                let next = self.tick.deadline().min(Instant::now() + UNANSWERED_PAUSE);
+                self.tick.as_mut().reset(next);
+                return false;
+            }
         };
         let revoked = before.is_ok() && now.is_err();
         standing.store(std::sync::Arc::new(now));
+        if revoked {
+            self.own.metrics.revoked(since.elapsed());
+            self.revoked = Some(since);
+        }
         revoked
+    }
+}
+
+impl Drop for Signals<'_> {
+    fn drop(&mut self) {
+        if let Some(since) = self.revoked {
+            self.own.metrics.revoked_closed(since.elapsed());
+        }
+    }
+}
+
+async fn changed(routes: &mut Option<RouteWatch>) -> Instant {
+    match routes {
+        Some(routes) => routes.changed().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -221,5 +263,8 @@ impl PartialHead {
 
 // Ticks are for bounds of seconds; more often would only cost.
 const TICK_MIN: Duration = Duration::from_millis(50);
+// While account routing does not answer. A revocation that was missed meanwhile holds this long after it answers
+// again; ten thousand connections then ask five thousand times a second, together once for each link and host.
+const UNANSWERED_PAUSE: Duration = Duration::from_secs(2);
 // Who pauses for less would pay for it with each request, and who pauses for longer would hold memory for nothing.
 const QUIET_AFTER: Duration = Duration::from_secs(1);

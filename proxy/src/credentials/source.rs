@@ -55,6 +55,11 @@ impl<P: Proof> Source<P> {
         }
     }
 
+    /// What it is used as.
+    pub(super) const fn used_as(&self) -> CredentialUse {
+        self.used_as
+    }
+
     /// The set in use.
     pub(super) fn current(&self) -> Option<&Arc<P::Content>> {
         self.watch.current()

@@ -32,6 +32,7 @@ impl Fixture {
             server: vec![(place("one"), vec![]), (place("two"), vec![])],
             identity: place("client"),
             trust: place("trust"),
+            routing: None,
             ticket_keys: None,
         };
         let metrics = Arc::new(Metrics::new(Mode::Enforce, AccessLog::off()).unwrap());
@@ -177,6 +178,7 @@ fn a_certificate_that_loses_a_demanded_name_is_refused_and_the_one_in_use_stays(
         server: vec![(place.clone(), vec!["*.dicom.example".to_owned()])],
         identity: fixture.path("client"),
         trust: fixture.path("trust"),
+        routing: None,
         ticket_keys: None,
     };
     let credentials = Credentials::new(options, Arc::clone(&fixture.metrics)).unwrap();
@@ -200,6 +202,7 @@ fn shared_ticket_keys_come_and_go_and_nothing_waits_for_them() {
         server: Vec::new(),
         identity: fixture.path("client"),
         trust: fixture.path("trust"),
+        routing: None,
         ticket_keys: Some(place.clone()),
     };
     let credentials = Credentials::new(options, Arc::clone(&fixture.metrics)).unwrap();

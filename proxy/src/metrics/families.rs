@@ -125,8 +125,9 @@ fn options(name: &'static str, kind: Kind) -> Result<Opts, MetricsError> {
 }
 
 /// Seconds. From what a cached answer of the ingress takes to the longest response deadline.
-const BUCKETS: [f64; 15] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0,
+const BUCKETS: [f64; 16] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0,
 ];
 
 /// One metric for each value of a label.

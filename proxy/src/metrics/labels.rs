@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::config::Mode;
 use crate::outcome::{Ending, Refusal};
+use crate::routing::{Answer, Lookup, LookupError};
 
 /// A closed set of label values, each with its place in an array of metrics.
 pub(super) trait Label: Copy + 'static {
@@ -121,12 +122,70 @@ labels! {
         Coalesced => "coalesced",
     }
 
+    /// What a question to account routing came to.
+    pub enum LookupEnd {
+        /// A route.
+        Found => "found",
+        /// A definite "no".
+        No => "no",
+        /// No answer in time.
+        Late => "late",
+        /// Another failure.
+        Failed => "failed",
+    }
+
+    /// What happened to an open connection of a link that is no longer approved.
+    pub enum RevocationStage {
+        /// Its requests are refused.
+        Refused => "refused",
+        /// It is closed.
+        Closed => "closed",
+    }
+
+    /// What is pushed out of the route cache.
+    pub enum CacheEntry {
+        /// A route.
+        Route => "route",
+        /// A "not found".
+        Negative => "negative",
+    }
+
     /// How an attempt to load changed routes ended.
     pub enum ReloadOutcome {
         /// They are in use.
         Loaded => "loaded",
         /// They were refused; the old ones stay in use.
         Refused => "refused",
+    }
+
+    /// Why something that the account-routing service said was not believed.
+    pub enum DistrustReason {
+        /// It cannot be read.
+        Malformed => "malformed",
+        /// It names a cluster that is not configured.
+        Cluster => "cluster",
+        /// It does not fit what was asked, or itself.
+        Contradiction => "contradiction",
+        /// An account has no host, too many, or no proper name.
+        Bounds => "bounds",
+        /// It knows less than what was seen before.
+        Behind => "behind",
+    }
+
+    /// Why a snapshot on disk is of no use.
+    pub enum SnapshotRefusal {
+        /// It cannot be read.
+        Unreadable => "unreadable",
+        /// It is not whole, or was changed.
+        Damaged => "damaged",
+        /// It has another format.
+        Format => "format",
+        /// It is too old.
+        TooOld => "too_old",
+        /// It is dated in the future.
+        Future => "future",
+        /// It could not be written.
+        Unwritten => "unwritten",
     }
 
     /// What credentials are for.
@@ -137,8 +196,27 @@ labels! {
         Client => "client",
         /// The certificate authorities of the ingress.
         Trust => "trust",
+        /// Our certificate towards account routing, if it has one of its own.
+        RoutingClient => "routing_client",
+        /// The certificate authorities of account routing, if it has its own.
+        RoutingTrust => "routing_trust",
         /// The keys of session tickets that the fleet shares.
         Tickets => "tickets",
+    }
+}
+
+impl LookupEnd {
+    /// Of an answer of the source.
+    pub const fn of(answer: &Result<Answer, LookupError>) -> Self {
+        match answer {
+            Ok(Answer {
+                lookup: Lookup::Found(_),
+                ..
+            }) => Self::Found,
+            Ok(_) => Self::No,
+            Err(LookupError::Late(_)) => Self::Late,
+            Err(_) => Self::Failed,
+        }
     }
 }
 
@@ -220,8 +298,25 @@ pub(super) fn documented() -> Vec<(&'static str, Vec<&'static str>)> {
             words::<LookupOutcome>(),
         ),
         (
+            "`outcome` of `postern_route_lookup_duration_seconds`",
+            words::<LookupEnd>(),
+        ),
+        (
+            "`stage` of `postern_revocation_duration_seconds`",
+            words::<RevocationStage>(),
+        ),
+        ("`entry`", words::<CacheEntry>()),
+        (
             "`outcome` of `postern_routes_reload_total`",
             words::<ReloadOutcome>(),
+        ),
+        (
+            "`reason` of `postern_route_answers_distrusted_total`",
+            words::<DistrustReason>(),
+        ),
+        (
+            "`reason` of `postern_route_snapshot_refusals_total`",
+            words::<SnapshotRefusal>(),
         ),
         ("`use`", words::<CredentialUse>()),
     ]

@@ -199,6 +199,8 @@ fn what_is_counted_elsewhere_is_taken_over_once() {
         errors: 6,
         entries: 7,
         negative_entries: 1,
+        evictions: 8,
+        negative_evictions: 9,
     };
     metrics.route_cache(&stats);
     metrics.route_cache(&stats);
@@ -217,7 +219,12 @@ fn what_is_counted_elsewhere_is_taken_over_once() {
         let series = format!("postern_route_lookups_total{{outcome=\"{outcome}\"}}");
         assert_eq!(value(&text, &series), expected, "{outcome}");
     }
-    assert_eq!(value(&text, "postern_route_cache_entries"), 7.0);
+    for (entry, held, evicted) in [("route", 6.0, 8.0), ("negative", 1.0, 9.0)] {
+        let series = format!("postern_route_cache_entries{{entry=\"{entry}\"}}");
+        assert_eq!(value(&text, &series), held);
+        let series = format!("postern_route_cache_evictions_total{{entry=\"{entry}\"}}");
+        assert_eq!(value(&text, &series), evicted);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The answers we give ourselves.
 //!
-//! `application/fhir+json` with an `OperationOutcome` on FHIR routes, `application/problem+json` (RFC 9457)
-//! otherwise; never a word about another account; always with the request's id; no body for HEAD.
+//! `application/fhir+json` with an `OperationOutcome` on FHIR routes, and on all for a customer's own key that is out
+//! of reach; `application/problem+json` (RFC 9457) otherwise; never a word about another account; always with the request's id; no body for HEAD.
 
 use std::time::Instant;
 
@@ -34,7 +34,8 @@ pub fn refuse(
         Answer::Close | Answer::Alert(_) => (StatusCode::FORBIDDEN, None, true),
     };
     let id = exchange.id();
-    let fhir = exchange.permit().and_then(Permit::kind) == Some(ServiceKind::Fhir);
+    let kind = exchange.permit().and_then(Permit::kind);
+    let fhir = as_operation_outcome(refusal, kind);
     let body = if *exchange.method() == Method::HEAD {
         Bytes::new()
     } else {
@@ -79,6 +80,12 @@ pub fn gone(mut exchange: Exchange) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::none());
     *response.status_mut() = StatusCode::BAD_REQUEST;
     response
+}
+
+/// How the answer is written: as FHIR does it, or as HTTP does. A DICOM service, too, tells that a customer's own key
+/// is out of reach by an `OperationOutcome`.
+fn as_operation_outcome(refusal: Refusal, kind: Option<ServiceKind>) -> bool {
+    refusal == Refusal::CustomerKey || kind == Some(ServiceKind::Fhir)
 }
 
 fn body(refusal: Refusal, status: StatusCode, fhir: bool, id: &str) -> Bytes {
@@ -176,7 +183,18 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_customer_key_is_an_operation_outcome_on_fhir() {
+    fn a_lost_customer_key_is_an_operation_outcome_on_every_kind_of_account() {
+        for kind in [Some(ServiceKind::Dicom), Some(ServiceKind::Fhir), None] {
+            assert!(as_operation_outcome(Refusal::CustomerKey, kind));
+        }
+        assert!(as_operation_outcome(
+            Refusal::RateLimited,
+            Some(ServiceKind::Fhir)
+        ));
+        assert!(!as_operation_outcome(
+            Refusal::RateLimited,
+            Some(ServiceKind::Dicom)
+        ));
         let outcome = json(Refusal::CustomerKey, true);
         assert_eq!(outcome["resourceType"], "OperationOutcome");
         assert_eq!(outcome["issue"][0]["severity"], "error");

@@ -2,10 +2,11 @@
 //!
 //! | what is remembered | and the source | is answered |
 //! |---|---|---|
-//! | found, younger than `ttl` | – | at once |
+//! | found, younger than `ttl` and than its own lifetime | – | at once |
 //! | found, then `stale_while_revalidate` longer | is asked in the background | at once |
 //! | found, older, or of an older generation | answers | the new answer |
-//! | found, younger than `stale_max` | fails | the old answer; then so at once, and the source is asked in the background |
+//! | found, known to hold less than `stale_max` ago | fails | the old answer; then so at once, and the source is asked in the background |
+//! | found, known to hold less than `stale_max` ago | is known to be out of reach | the old answer at once, and the source is asked in the background |
 //! | not found or not approved, younger than `not_found_ttl` | – | at once |
 //! | nothing of these | answers | the new answer |
 //! | nothing of these | fails | the error, which is not remembered |
@@ -14,30 +15,48 @@
 //! A source call goes on if those who wait for it leave. Answers that say no are kept apart and bounded apart, so
 //! that a flood of unknown link ids cannot push out routes.
 //!
+//! A source that knows of changes applies them ([`RouteCache::apply`]), so that nothing has to be asked for and
+//! nobody waits for a revocation; and it confirms that what is held still holds, which counts for `stale_max`.
+//!
+//! A hit waits for memory as seldom as can be: the key and the route's pointer stand side by side, the lock of
+//! their shard is held for a few instructions, and nothing is allocated.
+//!
 //! Invariant: once the source has a new generation, no answer of an older one is given before the source was
-//! asked again. A definite "no" forgets the route that was there before.
+//! asked again. A definite "no" forgets the route that was there before. What was applied is
+//! never undone by an answer that was under way meanwhile.
 
+mod changes;
+mod clock;
 mod entry;
 mod flights;
+mod interest;
 mod stats;
+mod table;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use moka::sync::Cache;
 use postern_api::{HostName, LinkId};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use super::{Lookup, LookupError, Route, RouteSource};
-use entry::{Found, Judgement, Negative};
+use super::{Answer, Lookup, LookupError, Route, RouteSource};
+use crate::metrics::{LookupEnd, Metrics};
+pub use changes::{Held, HeldAccount};
+use clock::{Clock, Moment};
+pub use entry::Judgement;
+use entry::{Found, Negative, No, Present, Times};
 use flights::{Flights, Lead, Ticket};
+use interest::Interests;
+pub use interest::RouteWatch;
 use stats::Counters;
 pub use stats::RouteCacheStats;
+use table::{Key, Keys, Table, Then};
 
 /// How long and how much the route cache remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +67,7 @@ pub struct RouteCacheOptions {
     pub stale_while_revalidate: Duration,
     /// How long an answer that says no (unknown, not approved) holds.
     pub not_found_ttl: Duration,
-    /// The age up to which a route is given out while the source fails.
+    /// For how long after a route was last known to hold it is given out while the source fails.
     pub stale_max: Duration,
     /// How many routes are remembered; a sixteenth of it more for answers that say no.
     pub entries_max: u64,
@@ -63,7 +82,7 @@ impl Default for RouteCacheOptions {
             stale_while_revalidate: Duration::from_mins(1),
             not_found_ttl: Duration::from_secs(5),
             stale_max: Duration::from_hours(1),
-            // Limit: measured at about 500 bytes each, so half a gigabyte when full.
+            // Limit: 175 bytes each beside the route itself, of which 128 are the slot.
             entries_max: 1_000_000,
             lookup_timeout: Duration::from_secs(2),
         }
@@ -80,19 +99,22 @@ pub struct RouteCache {
 
 struct Shared {
     source: Arc<dyn RouteSource>,
-    options: RouteCacheOptions,
-    routes: Cache<Key, Arc<Found>>,
-    negatives: Cache<Key, Negative>,
+    lookup_timeout: Duration,
+    times: Times,
+    clock: Clock,
+    keys: Keys,
+    routes: Table<Found>,
+    negatives: Table<Negative>,
     generation: ArcSwap<Generation>,
+    /// The generation that those who watch were woken for last.
+    followed: watch::Receiver<u64>,
+    /// A [`Moment`]: when the source last said that everything holds.
+    confirmed: AtomicU64,
+    down: AtomicBool,
     flights: Flights,
+    interests: Arc<Interests>,
     counters: Counters,
-}
-
-/// Who asks for which host. No link is "whoever asks".
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    link: Option<LinkId>,
-    host: HostName,
+    metrics: Option<Arc<Metrics>>,
 }
 
 /// A generation of the source, and how to tell that it has passed without taking a lock.
@@ -105,23 +127,50 @@ struct Generation {
 // at the rate that one instance can shake hands with (a few thousand a second).
 const LOOKUPS_MAX: usize = 16_384;
 
-// A generation may pass while its answer is awaited. Each further try takes a whole call of the source, so a
-// source that changes this often is answering nobody.
+// A generation may pass, or a change be applied, while an answer is awaited. Each further try of the first kind
+// takes a whole call of the source, so a source that changes this often is answering nobody.
 const TRIES_MAX: usize = 4;
 
 impl RouteCache {
-    /// An empty cache in front of `source`.
+    /// An empty cache in front of `source`, seen by nobody.
     pub fn new(source: Arc<dyn RouteSource>, options: RouteCacheOptions) -> Self {
+        Self::make(source, options, None)
+    }
+
+    /// An empty cache in front of `source`. How long that takes to answer is told to `metrics`.
+    pub fn observed(
+        source: Arc<dyn RouteSource>,
+        options: RouteCacheOptions,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self::make(source, options, Some(metrics))
+    }
+
+    fn make(
+        source: Arc<dyn RouteSource>,
+        options: RouteCacheOptions,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Self {
         let negatives_max = (options.entries_max / 16).max(1);
         let generation = Generation::of(source.generation());
+        let clock = Clock::new();
+        let keys = Keys::default();
         let shared = Shared {
             source,
-            options,
-            routes: Cache::new(options.entries_max),
-            negatives: Cache::new(negatives_max),
+            lookup_timeout: options.lookup_timeout,
+            times: Times::of(&options),
+            clock,
+            routes: Table::new(options.entries_max, keys.clone()),
+            negatives: Table::new(negatives_max, keys.clone()),
+            keys,
+            followed: generation.changes.clone(),
             generation: ArcSwap::from_pointee(generation),
+            confirmed: AtomicU64::new(Moment::NEVER.0),
+            down: AtomicBool::new(false),
             flights: Flights::new(LOOKUPS_MAX),
+            interests: Arc::new(Interests::new(clock)),
             counters: Counters::default(),
+            metrics,
         };
         Self {
             shared: Arc::new(shared),
@@ -132,56 +181,52 @@ impl RouteCache {
     ///
     /// Fails only if the source does and nothing usable is remembered; then nothing may be forwarded.
     pub async fn get(&self, link: LinkId, host: &HostName) -> Result<Lookup, LookupError> {
-        self.get_key(Key {
-            link: Some(link),
-            host: host.clone(),
-        })
-        .await
+        self.get_key(self.shared.keys.key(Some(link), host)).await
     }
 
     /// The answer, if it can be given at once. Allocates nothing if it is fresh; if it may be given stale, the
     /// source is asked in the background. `None` is no answer: only [`RouteCache::get`] can tell.
     pub fn try_hit(&self, link: LinkId, host: &HostName) -> Option<Lookup> {
-        self.remembered(&Key {
-            link: Some(link),
-            host: host.clone(),
-        })
+        self.remembered(self.shared.keys.key(Some(link), host))
     }
 
     /// The route of `host`, whoever asks. Only for enforcement mode `audit`, which lets refused requests pass.
     pub async fn get_host(&self, host: &HostName) -> Result<Option<Arc<Route>>, LookupError> {
-        match self
-            .get_key(Key {
-                link: None,
-                host: host.clone(),
-            })
-            .await?
-        {
+        match self.get_key(self.shared.keys.key(None, host)).await? {
             Lookup::Found(route) => Ok(Some(route)),
             Lookup::NotApproved(_) | Lookup::Unknown => Ok(None),
         }
     }
 
-    /// Changes after answers may have ceased to hold: whoever still relies on one asks again.
-    pub fn generation(&self) -> watch::Receiver<u64> {
-        self.shared.source.generation()
+    /// The generation of the source, now.
+    pub fn generation(&self) -> u64 {
+        self.shared.generation()
     }
 
     /// What the cache has done so far and holds now.
     pub fn stats(&self) -> RouteCacheStats {
-        let entries = self.shared.routes.entry_count();
-        self.shared
-            .counters
-            .read(entries, self.shared.negatives.entry_count())
+        let shared = &self.shared;
+        RouteCacheStats {
+            entries: shared.routes.entries(),
+            negative_entries: shared.negatives.entries(),
+            evictions: shared.routes.evictions(),
+            negative_evictions: shared.negatives.evictions(),
+            ..shared.counters.read()
+        }
     }
 
-    async fn get_key(&self, key: Key) -> Result<Lookup, LookupError> {
+    async fn get_key(&self, key: Key<'_>) -> Result<Lookup, LookupError> {
         for _ in 0..TRIES_MAX {
-            if let Some(answer) = self.remembered(&key) {
+            if let Some(answer) = self.remembered(key) {
                 return Ok(answer);
             }
-            let mut landing = match self.shared.flights.join(&key, self.shared.generation())? {
+            let mut landing = match self.shared.flights.join(key, self.shared.generation())? {
                 Ticket::Lead(lead) => {
+                    // A flight may have landed since we looked. After this one took its place, none can.
+                    if let Some(answer) = self.remembered(key) {
+                        lead.abandon();
+                        return Ok(answer);
+                    }
                     self.shared.counters.miss();
                     let landing = lead.landing();
                     tokio::spawn(Arc::clone(&self.shared).fly(lead));
@@ -192,45 +237,58 @@ impl RouteCache {
                     landing
                 }
             };
-            let answer = landing.wait().await?;
-            if landing.generation >= self.shared.generation() {
-                return Ok(answer);
+            match landing.wait().await {
+                Some(Err(error)) => return Err(error),
+                Some(Ok(answer)) if landing.generation >= self.shared.generation() => {
+                    return Ok(answer);
+                }
+                Some(Ok(_)) | None => {}
             }
         }
         Err(LookupError::Unsettled)
     }
 
     /// What can be answered without waiting for the source.
-    fn remembered(&self, key: &Key) -> Option<Lookup> {
+    fn remembered(&self, key: Key<'_>) -> Option<Lookup> {
         let shared = &self.shared;
         let generation = shared.generation();
-        let now = Instant::now();
-        if let Some(found) = shared.routes.get(key) {
-            return match found.judge(now, generation, &shared.options) {
-                Judgement::Fresh => {
-                    shared.counters.hit();
-                    Some(Lookup::Found(Arc::clone(&found.route)))
+        let now = shared.clock.now();
+        let held = shared.routes.read(key, |found| {
+            if found.is_fresh(now, generation) {
+                return Some((Arc::clone(&found.route), Judgement::Fresh, false));
+            }
+            let judgement = found.judge(&shared.present_at(now, generation), &shared.times);
+            (judgement == Judgement::Stale).then(|| {
+                let refresh = found.begin_refresh(now);
+                (Arc::clone(&found.route), judgement, refresh)
+            })
+        });
+        match held {
+            Some(Some((route, Judgement::Fresh, _))) => {
+                shared.counters.hit();
+                Some(Lookup::Found(route))
+            }
+            Some(Some((route, _, refresh))) => {
+                shared.counters.stale();
+                if refresh {
+                    self.refresh(key, generation);
                 }
-                Judgement::Stale => {
-                    shared.counters.stale();
-                    if found.begin_refresh(now) {
-                        self.refresh(key, generation);
-                    }
-                    Some(Lookup::Found(Arc::clone(&found.route)))
-                }
-                Judgement::OnlyIfSourceFails | Judgement::TooOld => None,
-            };
+                Some(Lookup::Found(route))
+            }
+            Some(None) => None,
+            None => {
+                let negative = shared.negatives.read(key, |negative| {
+                    negative.is_fresh(now, generation).then_some(negative.no)
+                });
+                let no = negative.flatten()?;
+                shared.counters.negative_hit();
+                Some(no.into())
+            }
         }
-        let negative = shared.negatives.get(key)?;
-        if !negative.is_fresh(now, generation, shared.options.not_found_ttl) {
-            return None;
-        }
-        shared.counters.negative_hit();
-        Some(negative.answer)
     }
 
     /// Asks the source in the background, unless somebody is asking already or too many are.
-    fn refresh(&self, key: &Key, generation: u64) {
+    fn refresh(&self, key: Key<'_>, generation: u64) {
         if let Ok(Ticket::Lead(lead)) = self.shared.flights.join(key, generation) {
             tokio::spawn(Arc::clone(&self.shared).fly(lead));
         }
@@ -252,77 +310,98 @@ impl Shared {
         number
     }
 
+    fn present(&self) -> Present {
+        self.present_at(self.clock.now(), self.generation())
+    }
+
+    fn present_at(&self, now: Moment, generation: u64) -> Present {
+        Present {
+            now,
+            generation,
+            confirmed: Moment(self.confirmed.load(Ordering::Relaxed)),
+            down: self.down.load(Ordering::Relaxed),
+        }
+    }
+
     /// One call of the source, and what follows from it.
     async fn fly(self: Arc<Self>, lead: Lead) {
-        let limit = self.options.lookup_timeout;
-        let answer = match timeout(limit, self.ask(lead.key())).await {
+        let began = self.clock.now();
+        let answer = match timeout(self.lookup_timeout, self.ask(&lead)).await {
             Ok(answer) => answer,
-            Err(_) => Err(LookupError::Late(limit)),
+            Err(_) => Err(LookupError::Late(self.lookup_timeout)),
         };
-        let (key, generation) = (lead.key().clone(), lead.generation());
-        lead.land(|may_write| match answer {
-            Ok(answer) => {
-                if may_write {
-                    self.remember(key, generation, &answer);
+        if let Some(metrics) = &self.metrics {
+            let took = Duration::from_nanos(self.clock.now().since(began));
+            metrics.route_asked(LookupEnd::of(&answer), took);
+        }
+        let (link, host) = lead.asked().clone();
+        let generation = lead.generation();
+        lead.land(|may_write| {
+            let key = self.keys.key(link, &host);
+            match answer {
+                Ok(answer) => {
+                    if may_write {
+                        self.remember(key, generation, &answer);
+                    }
+                    Ok(answer.lookup)
                 }
-                Ok(answer)
-            }
-            Err(error) => {
-                self.counters.error();
-                self.fall_back(&key, generation).ok_or(error)
+                Err(error) => {
+                    self.counters.error();
+                    self.fall_back(key, generation).ok_or(error)
+                }
             }
         });
     }
 
-    async fn ask(&self, key: &Key) -> Result<Lookup, LookupError> {
-        if let Some(link) = key.link {
-            return self.source.lookup(link, &key.host).await;
+    async fn ask(&self, lead: &Lead) -> Result<Answer, LookupError> {
+        match lead.asked() {
+            (Some(link), host) => self.source.lookup(*link, host).await,
+            (None, host) => self.source.lookup_host(host).await,
         }
-        let route = self.source.lookup_host(&key.host).await?;
-        Ok(route.map_or(Lookup::Unknown, Lookup::Found))
     }
 
-    fn remember(&self, key: Key, generation: u64, answer: &Lookup) {
-        let now = Instant::now();
-        if let Lookup::Found(route) = answer {
-            // The route's own copy of the name, so that a million connections' copies need not be kept.
-            let own = route
-                .hosts()
-                .iter()
-                .find(|host| **host == key.host)
-                .cloned();
-            let key = Key {
-                link: key.link,
-                host: own.unwrap_or(key.host),
-            };
-            self.negatives.invalidate(&key);
-            self.routes.insert(
-                key,
-                Arc::new(Found::new(Arc::clone(route), now, generation)),
-            );
-        } else {
+    fn remember(&self, key: Key<'_>, generation: u64, answer: &Answer) {
+        let now = self.clock.now();
+        let Answer { lookup, lifetime } = answer;
+        // Whether connections may rely on something else: a change that nobody told us of.
+        let mut differs = false;
+        let no = match lookup {
+            Lookup::Found(route) => {
+                let found = Found::new(Arc::clone(route), now, generation, *lifetime, &self.times);
+                self.routes.update(key, |held| {
+                    differs = held.is_some_and(|held| held.route != *route);
+                    Then::Put(found)
+                });
+                self.negatives.update(key, |_| Then::Remove);
+                None
+            }
+            Lookup::NotApproved(state) => Some(No::NotApproved(*state)),
+            Lookup::Unknown => Some(No::Unknown),
+        };
+        if let Some(no) = no {
             // First: the route no longer holds, not even while the source fails.
-            self.routes.invalidate(&key);
-            self.negatives.insert(
-                key,
-                Negative {
-                    answer: answer.clone(),
-                    at: now,
-                    generation,
-                },
-            );
+            self.routes.update(key, |held| {
+                differs = held.is_some();
+                Then::Remove
+            });
+            let no = Negative::new(no, now, generation, *lifetime, &self.times);
+            self.negatives.update(key, |_| Then::Put(no));
+        }
+        if let (true, Some(link)) = (differs, key.link) {
+            self.interests.wake(link, now);
         }
     }
 
     /// The last good answer, if it may still be given although the source failed.
-    fn fall_back(&self, key: &Key, generation: u64) -> Option<Lookup> {
-        let found = self.routes.get(key)?;
-        let now = Instant::now();
-        found.source_failed(now, generation);
-        match found.judge(now, generation, &self.options) {
-            Judgement::TooOld => None,
-            _ => Some(Lookup::Found(Arc::clone(&found.route))),
-        }
+    fn fall_back(&self, key: Key<'_>, generation: u64) -> Option<Lookup> {
+        let present = self.present_at(self.clock.now(), generation);
+        self.routes.look(key, |found| {
+            found.source_failed(present.now, generation);
+            match found.judge(&present, &self.times) {
+                Judgement::TooOld => None,
+                _ => Some(Lookup::Found(Arc::clone(&found.route))),
+            }
+        })?
     }
 }
 

@@ -29,7 +29,7 @@ use async_trait::async_trait;
 use postern_api::{HostName, LinkId};
 use tokio::sync::watch;
 
-use super::{ClusterName, Lookup, LookupError, Route, RouteSource};
+use super::{Answer, ClusterName, LookupError, RouteSource};
 use table::Table;
 
 /// The routes of a file.
@@ -248,12 +248,12 @@ impl Stamp {
 
 #[async_trait]
 impl RouteSource for RouteFile {
-    async fn lookup(&self, link: LinkId, host: &HostName) -> Result<Lookup, LookupError> {
-        Ok(self.table.load().lookup(link, host))
+    async fn lookup(&self, link: LinkId, host: &HostName) -> Result<Answer, LookupError> {
+        Ok(self.table.load().lookup(link, host).into())
     }
 
-    async fn lookup_host(&self, host: &HostName) -> Result<Option<Arc<Route>>, LookupError> {
-        Ok(self.table.load().lookup_host(host))
+    async fn lookup_host(&self, host: &HostName) -> Result<Answer, LookupError> {
+        Ok(self.table.load().lookup_host(host).into())
     }
 
     fn generation(&self) -> watch::Receiver<u64> {

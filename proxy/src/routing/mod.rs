@@ -2,6 +2,8 @@
 //!
 //! * [`Route`]: what an approved (link id, host) may reach. [`Lookup`]: every definite answer.
 //! * [`RouteSource`]: who answers. `file`: a TOML file that is read again when it changes.
+//!   `remote`: the account-routing service, asked over HTTP/2 and followed by its changes.
+//! * [`Change`]: what a source that knows of changes brings the cache up to date with.
 //! * `cache`: [`RouteCache`], the only way the data plane asks.
 //!
 //! Invariant: there is no default route. Whoever holds an `Arc<Route>` got it for this very link and host from
@@ -10,6 +12,7 @@
 mod cache;
 mod file;
 mod none;
+mod remote;
 
 use std::borrow::Borrow;
 use std::error::Error;
@@ -22,9 +25,12 @@ use async_trait::async_trait;
 use postern_api::{CustomerKey, HostName, LinkId, LinkState, ServiceKind};
 use tokio::sync::watch;
 
-pub use cache::{RouteCache, RouteCacheOptions, RouteCacheStats};
+pub use cache::{
+    Held, HeldAccount, Judgement, RouteCache, RouteCacheOptions, RouteCacheStats, RouteWatch,
+};
 pub use file::{Reload, RouteFile, RouteFileError};
 pub use none::NoRoutes;
+pub use remote::{ClientOptions, Contact, RemoteOptions, RemoteRoutes};
 
 /// What a link may reach: one account, on one cluster, under these hosts. Shared by `Arc`.
 ///
@@ -150,6 +156,48 @@ pub enum Lookup {
     Unknown,
 }
 
+/// A definite answer, and how long it may be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The answer.
+    pub lookup: Lookup,
+    /// How long it may be used without asking again; the cache's own times hold if they are shorter, or if this
+    /// is none.
+    pub lifetime: Option<Duration>,
+}
+
+impl From<Lookup> for Answer {
+    /// An answer that may be used for as long as the cache uses any.
+    fn from(lookup: Lookup) -> Self {
+        Self {
+            lookup,
+            lifetime: None,
+        }
+    }
+}
+
+/// One link of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Its link id.
+    pub id: LinkId,
+    /// Its state; what no longer exists is `Disconnected`.
+    pub state: LinkState,
+    /// Requests per second of this link on one instance.
+    pub limit: Option<RequestRate>,
+}
+
+/// A change of one account, with all that is needed to know the answers after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The account as it is now; none if it no longer exists.
+    pub account: Option<Arc<Account>>,
+    /// Hosts that were the account's before and are no more.
+    pub removed_hosts: Vec<HostName>,
+    /// The links whose answers may differ: all of the account's if the account itself changed.
+    pub links: Vec<Link>,
+}
+
 /// Why there is no definite answer. Cloned to everybody who waited for the same lookup.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LookupError {
@@ -181,12 +229,14 @@ impl LookupError {
 #[async_trait]
 pub trait RouteSource: Send + Sync + 'static {
     /// What `link` may reach as `host`.
-    async fn lookup(&self, link: LinkId, host: &HostName) -> Result<Lookup, LookupError>;
+    async fn lookup(&self, link: LinkId, host: &HostName) -> Result<Answer, LookupError>;
 
-    /// The route of `host`, whoever asks. Only for enforcement mode `audit`, which lets refused requests pass.
-    async fn lookup_host(&self, host: &HostName) -> Result<Option<Arc<Route>>, LookupError>;
+    /// The route of `host`, whoever asks, or [`Lookup::Unknown`]. Only for enforcement mode `audit`, which lets
+    /// refused requests pass.
+    async fn lookup_host(&self, host: &HostName) -> Result<Answer, LookupError>;
 
-    /// A number that grows after previously given answers may have ceased to hold.
+    /// A number that grows after all answers given before may have ceased to hold: the file was read again, or
+    /// changes were missed. What is known one by one is told by [`RouteCache::apply`] instead.
     ///
     /// Whoever sees the new number gets only answers that hold under it.
     fn generation(&self) -> watch::Receiver<u64>;

@@ -14,15 +14,15 @@ use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::metrics::Metrics;
 use crate::readiness::{Condition, Readiness};
-use crate::routing::{Reload, RouteFile, RouteSource as _};
+use crate::routing::{Reload, RemoteRoutes, RouteCache, RouteSource as _};
 use crate::server::ServerError;
-use crate::server::parts::Parts;
+use crate::server::parts::{Parts, Routes};
 use crate::upstream;
 
 /// The files that change while we run: credentials and routes.
 pub struct Files {
     credentials: Arc<Credentials>,
-    routes: Option<Arc<RouteFile>>,
+    routes: Routes,
     metrics: Arc<Metrics>,
     credentials_complete: Condition,
     routes_loaded: Condition,
@@ -33,7 +33,7 @@ impl Files {
     pub fn new(
         readiness: &Readiness,
         credentials: Arc<Credentials>,
-        routes: Option<Arc<RouteFile>>,
+        routes: Routes,
         metrics: Arc<Metrics>,
     ) -> Self {
         let credentials_complete = readiness.condition("credentials");
@@ -50,11 +50,16 @@ impl Files {
     /// Looks at all of them. Blocks on the disk.
     pub fn look(&self) {
         self.look_at_credentials();
-        // The table was read before we listened; a bad change later leaves it in use.
-        self.routes_loaded.set(true);
-        if let Some(routes) = &self.routes {
-            self.metrics.routes_loaded(*routes.generation().borrow());
-            self.look_at_routes();
+        match &self.routes {
+            Routes::None => self.routes_loaded.set(true),
+            Routes::File(routes) => {
+                // The table was read before we listened; a bad change later leaves it in use.
+                self.routes_loaded.set(true);
+                self.metrics.routes_loaded(*routes.generation().borrow());
+                self.look_at_routes();
+            }
+            // Whoever follows the service knows.
+            Routes::Service(_) => {}
         }
     }
 
@@ -67,7 +72,9 @@ impl Files {
     }
 
     fn look_at_routes(&self) {
-        let Some(routes) = &self.routes else { return };
+        let Routes::File(routes) = &self.routes else {
+            return;
+        };
         match routes.reload() {
             Reload::Unchanged => {}
             Reload::Loaded { accounts, links } => {
@@ -115,9 +122,49 @@ fn every(
         .map_err(ServerError::Thread)
 }
 
-/// Health checks of the ingress, and the gauge that says whether we are ready.
+/// Follows the account-routing service, in a runtime of its own: a snapshot of a million links keeps a thread busy for
+/// a while.
+pub struct Following {
+    service: Arc<RemoteRoutes>,
+    cache: RouteCache,
+    ready: Condition,
+}
+
+impl Following {
+    /// If routes come from the service.
+    pub fn new(parts: &Parts) -> Option<Self> {
+        Some(Self {
+            service: Arc::clone(parts.routes.service()?),
+            cache: parts.authorizer.cache().clone(),
+            ready: parts.files.routes_loaded.clone(),
+        })
+    }
+}
+
+#[async_trait]
+impl Service for Following {
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
+        self.service.follow(&self.cache, &self.ready).await;
+    }
+
+    #[expect(
+        clippy::unnecessary_literal_bound,
+        reason = "the signature of the trait"
+    )]
+    fn name(&self) -> &str {
+        "routing"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(1)
+    }
+}
+
+/// Health checks of the ingress, the news that all routes may have changed, and the gauge that says whether we are
+/// ready.
 pub struct Background {
     health: Arc<upstream::Health>,
+    routes: RouteCache,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
     access_log: AccessLog,
@@ -128,6 +175,7 @@ impl Background {
     pub fn new(parts: &Parts) -> Self {
         Self {
             health: Arc::clone(&parts.upstream_health),
+            routes: parts.authorizer.cache().clone(),
             readiness: Arc::clone(&parts.readiness),
             metrics: Arc::clone(&parts.metrics),
             access_log: parts.access_log.clone(),
@@ -166,6 +214,7 @@ impl Service for Background {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
         tokio::join!(
             self.health.run(HEALTH_INTERVAL),
+            self.routes.run(),
             self.tell_readiness(),
             self.answer_hangups()
         );

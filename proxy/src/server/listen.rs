@@ -27,7 +27,7 @@ use crate::connection::{self, Connections};
 use crate::outcome::Ending;
 use crate::probe::Health;
 use crate::server::ServerError;
-use crate::server::background::Background;
+use crate::server::background::{Background, Following};
 use crate::server::parts::Parts;
 use crate::telemetry::Telemetry;
 
@@ -128,6 +128,9 @@ impl Listeners {
         admin.add_listener(endpoint(ADMIN.into()));
         services.push(self.always(admin, parts));
         services.push(Box::new(Background::new(parts)));
+        if let Some(following) = Following::new(parts) {
+            services.push(Box::new(following));
+        }
         Services {
             services,
             workers: self.workers,

@@ -16,6 +16,7 @@ mod listen;
 mod parts;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::server::configuration::ServerConf;
@@ -46,8 +47,8 @@ pub enum ServerError {
     /// The route file is not good.
     #[error("{0}")]
     Routes(String),
-    /// A cluster's logical name cannot be a TLS server name.
-    #[error("upstream.clusters.{0}.name is not a TLS server name")]
+    /// A name that is to be verified cannot be a TLS server name. Has the section.
+    #[error("{0}.name is not a TLS server name")]
     ServerName(String),
     /// Credentials are not good; only `check` fails for this, a running process waits for better ones.
     #[error("{0}")]
@@ -77,9 +78,10 @@ impl ServerError {
     }
 }
 
-/// Proves what the configuration refers to: route file, credentials, names.
+/// Proves what the configuration refers to: route file, credentials, names. Asks nobody.
 pub fn check(config: &Config) -> Result<(), ServerError> {
     let parts = Parts::quiet(config)?;
+    parts::prove_snapshot_folder(config)?;
     parts.prove_credentials()
 }
 
@@ -94,16 +96,17 @@ pub fn explain(
     // What is wrong with the certificates is part of the explanation.
     let _ = parts.prove_credentials();
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .map_err(ServerError::Thread)?;
-    Ok(runtime.block_on(crate::explain::decide(
+    let explanation = runtime.block_on(crate::explain::decide(
         &parts.authorizer,
         &parts.credentials,
         link_id,
         sni,
         host,
-    )))
+    ));
+    Ok(explanation.with_service(parts.routes.service().map(Arc::as_ref)))
 }
 
 /// Serves until told to stop, then drains.
@@ -125,6 +128,10 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     server.run(RunArgs {
         shutdown_signal: Box::new(drain::Signals::new(parts.drain.clone())),
     });
+    // Nothing is looked up any more; the next start takes it up from here.
+    if let Some(service) = parts.routes.service() {
+        service.save(parts.authorizer.cache());
+    }
     let flushed = parts.access_log.close(ACCESS_LOG_FLUSH_TIMEOUT);
     tracing::info!(access_log_flushed = flushed, "stopped");
     Ok(())

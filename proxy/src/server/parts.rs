@@ -1,6 +1,6 @@
 //! Every part of the data plane that the whole process shares, made once, in order.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use postern_certs::UnixTime;
@@ -8,7 +8,9 @@ use rustls::pki_types::ServerName;
 
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
-use crate::config::{Config, Mode as ConfiguredMode, RefuseBy, UpstreamProtocol};
+use crate::config::{
+    Config, Mode as ConfiguredMode, RefuseBy, RouteServiceOptions, UpstreamProtocol,
+};
 use crate::connection::accept::{Seats, TrustedSources};
 use crate::connection::authorize::{Authorizer, Mode};
 use crate::connection::http::Connection;
@@ -20,7 +22,10 @@ use crate::probe::Health;
 use crate::readiness::{Condition, Readiness};
 use crate::request::admit::Load;
 use crate::request::{self, Requests};
-use crate::routing::{ClusterName, RouteCache, RouteCacheOptions, RouteFile, RouteSource};
+use crate::routing::{
+    ClientOptions, ClusterName, NoRoutes, RemoteOptions, RemoteRoutes, RouteCache,
+    RouteCacheOptions, RouteFile, RouteSource,
+};
 use crate::server::ServerError;
 use crate::server::background::Files;
 use crate::server::drain::Drain;
@@ -43,6 +48,36 @@ pub struct Parts {
     pub health: Arc<Health>,
     pub upstream_health: Arc<upstream::Health>,
     pub files: Arc<Files>,
+    pub routes: Routes,
+}
+
+/// Where routes come from.
+#[derive(Clone)]
+pub enum Routes {
+    /// Nowhere: nothing is looked up.
+    None,
+    /// A file.
+    File(Arc<RouteFile>),
+    /// The account-routing service.
+    Service(Arc<RemoteRoutes>),
+}
+
+impl Routes {
+    fn source(&self) -> Arc<dyn RouteSource> {
+        match self {
+            Self::None => Arc::new(NoRoutes::default()),
+            Self::File(file) => Arc::<RouteFile>::clone(file),
+            Self::Service(service) => Arc::<RemoteRoutes>::clone(service),
+        }
+    }
+
+    /// The account-routing service, if they come from there.
+    pub const fn service(&self) -> Option<&Arc<RemoteRoutes>> {
+        match self {
+            Self::Service(service) => Some(service),
+            Self::None | Self::File(_) => None,
+        }
+    }
 }
 
 impl Parts {
@@ -62,12 +97,9 @@ impl Parts {
         let listening = readiness.condition("listeners");
         let clusters = Arc::new(clusters(config)?);
         let credentials = Arc::new(Credentials::new(credentials(config), Arc::clone(&metrics))?);
-        let routes = routes(config)?;
-        let source: Arc<dyn RouteSource> = match &routes {
-            Some(file) => Arc::clone(file) as Arc<dyn RouteSource>,
-            None => Arc::new(crate::routing::NoRoutes::default()),
-        };
-        let cache = RouteCache::new(source, route_cache(config));
+        let routes = routes(config, &credentials, &metrics)?;
+        let options = route_cache(config);
+        let cache = RouteCache::observed(routes.source(), options, Arc::clone(&metrics));
         let authorizer = Arc::new(Authorizer::new(mode(config), cache, Arc::clone(&metrics)));
         let seats = Seats::new(config.data.connections_max);
         let load = Load::new(config.http.requests_max);
@@ -80,7 +112,7 @@ impl Parts {
         let files = Files::new(
             &readiness,
             Arc::clone(&credentials),
-            routes,
+            routes.clone(),
             Arc::clone(&metrics),
         );
         let upstream_health = Arc::new(upstream::Health::new(
@@ -105,6 +137,7 @@ impl Parts {
             drain,
             upstream_health,
             files: Arc::new(files),
+            routes,
         })
     }
 
@@ -167,6 +200,7 @@ impl Parts {
             registry: Arc::clone(&self.registry),
             seats: Arc::clone(&self.seats),
             drain: Arc::clone(&self.drain),
+            service: self.routes.service().cloned(),
             telemetry,
         };
         Admin::new(config, sources)
@@ -190,7 +224,7 @@ fn clusters(config: &Config) -> Result<Clusters, ServerError> {
         .iter()
         .map(|(name, options)| {
             let server_name = ServerName::try_from(options.name.as_str().to_owned())
-                .map_err(|_| ServerError::ServerName(name.clone()))?;
+                .map_err(|_| ServerError::ServerName(format!("upstream.clusters.{name}")))?;
             let protocol = match options.protocol {
                 UpstreamProtocol::Auto => Protocol::Auto,
                 UpstreamProtocol::Http1 => Protocol::Http1,
@@ -207,24 +241,64 @@ fn clusters(config: &Config) -> Result<Clusters, ServerError> {
         .collect()
 }
 
-fn routes(config: &Config) -> Result<Option<Arc<RouteFile>>, ServerError> {
-    let Some(path) = config
-        .routes
-        .file
-        .as_ref()
-        .filter(|_| config.mode != ConfiguredMode::Forward)
-    else {
-        return Ok(None);
+fn routes(
+    config: &Config,
+    credentials: &Arc<Credentials>,
+    metrics: &Arc<Metrics>,
+) -> Result<Routes, ServerError> {
+    if config.mode == ConfiguredMode::Forward {
+        return Ok(Routes::None);
+    }
+    let clusters = config.upstream.clusters.keys();
+    let clusters = clusters.map(|name| ClusterName::new(name.as_str()));
+    if let Some(service) = &config.routes.service {
+        let options = remote(config, service)?;
+        let (credentials, metrics) = (Arc::clone(credentials), Arc::clone(metrics));
+        let routes = RemoteRoutes::new(options, clusters, credentials, metrics);
+        return Ok(Routes::Service(Arc::new(routes)));
+    }
+    // The configuration demands one of both; without any, nobody is known.
+    let Some(path) = &config.routes.file else {
+        return Ok(Routes::None);
     };
-    let clusters = config
-        .upstream
-        .clusters
-        .keys()
-        .map(|name| ClusterName::new(name.as_str()));
-    let path: PathBuf = path.clone();
     RouteFile::open(path, clusters)
-        .map(|file| Some(Arc::new(file)))
+        .map(|file| Routes::File(Arc::new(file)))
         .map_err(|error| ServerError::Routes(with_source(&error)))
+}
+
+/// An error if the snapshot of the routes can never be written, since its folder is not there.
+pub fn prove_snapshot_folder(config: &Config) -> Result<(), ServerError> {
+    let service = config.routes.service.as_ref();
+    let Some(path) = service.and_then(|service| service.snapshot.as_ref()) else {
+        return Ok(());
+    };
+    let is_there = path.parent().is_some_and(Path::is_dir);
+    is_there.then_some(()).ok_or_else(|| {
+        let path = path.display();
+        ServerError::Routes(format!(
+            "routes.service.snapshot: {path} is in no folder that is there"
+        ))
+    })
+}
+
+fn remote(config: &Config, service: &RouteServiceOptions) -> Result<RemoteOptions, ServerError> {
+    let name = service.name.as_str().to_owned();
+    let endpoints = service.endpoints.iter();
+    Ok(RemoteOptions {
+        client: ClientOptions {
+            endpoints: endpoints.map(|it| (it.host.clone(), it.port)).collect(),
+            authority: name.clone(),
+            name: ServerName::try_from(name)
+                .map_err(|_| ServerError::ServerName("routes.service".into()))?,
+            connect_timeout: service.connect_timeout,
+        },
+        hedge_after: service.hedge_after,
+        silence_max: service.silence_max,
+        snapshot: service.snapshot.clone(),
+        snapshot_interval: service.snapshot_interval,
+        stale_max: config.route_cache.stale_max,
+        entries_max: config.route_cache.entries_max,
+    })
 }
 
 /// An error and its cause in one line, for texts that end up where there is no `source()`.
@@ -247,12 +321,17 @@ fn mode(config: &Config) -> Mode {
 }
 
 fn credentials(config: &Config) -> credentials::Options {
+    let (identity, trust) = (&config.upstream.identity, &config.upstream.trust);
+    let service = config.routes.service.as_ref();
+    let own = service.filter(|it| it.identity.is_some() || it.trust.is_some());
+    let or = |own: &Option<PathBuf>, default: &PathBuf| own.as_ref().unwrap_or(default).clone();
     credentials::Options {
         server: (config.tls.certificates.iter())
             .map(|place| (place.path.clone(), place.names.clone()))
             .collect(),
-        identity: config.upstream.identity.clone(),
-        trust: config.upstream.trust.clone(),
+        identity: identity.clone(),
+        trust: trust.clone(),
+        routing: own.map(|own| (or(&own.identity, identity), or(&own.trust, trust))),
         ticket_keys: config.tls.ticket_keys.clone(),
     }
 }

@@ -65,7 +65,7 @@ const INTRODUCTION: &str = "\
 impl Root for Config {
     const PROGRAM: &'static str = "postern-control";
     const PREFIX: &'static str = "POSTERN_CONTROL_";
-    const OTHERS: &'static [&'static str] = &[];
+    const OTHERS: &'static [&'static str] = &["POSTERN_CONTROL_ROUTES_"];
     const INTRODUCTION: &'static str = INTRODUCTION;
 
     fn validate(&self, mut at: Section<'_>) {

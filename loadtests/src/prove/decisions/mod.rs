@@ -1,8 +1,5 @@
 //! Every row of the decision table, from outside: what the client got, that the ingress saw nothing of it,
 //! the word in the access log, and the same word in the metrics.
-//!
-//! Not here, because nothing outside the process can bring it about with routes from a file: a lookup that
-//! fails with nothing cached.
 
 mod act;
 mod malformed;
@@ -13,8 +10,9 @@ use crate::check::{Broken, expect};
 use crate::stack::Deadline;
 use crate::stack::local::{LocalOptions, LocalStack};
 use crate::stack::metrics::Metrics;
+use crate::stack::routing::RoutingOptions;
 use act::{Got, act};
-use rows::Row;
+use rows::{Row, Source};
 
 use std::time::Duration;
 
@@ -30,15 +28,23 @@ const METRIC_TIMEOUT: Duration = Duration::from_secs(10);
 async fn prove(run: Run) -> Result<Proof, Broken> {
     let mut proof = Proof::default();
     let mut count = 0;
-    for (name, environment, rows) in rows::groups() {
+    for (name, source, environment, rows) in rows::groups() {
         let environment = environment
             .iter()
             .map(|(key, value)| (String::from(*key), String::from(*value)));
+        let routing = match source {
+            Source::File => None,
+            Source::KilledService => Some(RoutingOptions::default()),
+        };
         let options = LocalOptions {
             environment: environment.collect(),
+            routing,
             ..LocalOptions::default()
         };
         let mut stack = LocalStack::start(&run.folder.join(name), &options).await?;
+        if let Some(routing) = &mut stack.routing {
+            routing.kill();
+        }
         for row in rows {
             count += 1;
             let outcome = hold(&mut stack, &row).await;

@@ -28,9 +28,18 @@ pub(super) struct Row {
     pub(super) ingress_sees: usize,
 }
 
+/// Where the Postern of some rows has its routes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    File,
+    /// The account-routing service, which was there when it started.
+    KilledService,
+}
+
 /// Rows that share one stack, with the environment of its Postern.
 pub(super) type Group = (
     &'static str,
+    Source,
     &'static [(&'static str, &'static str)],
     Vec<Row>,
 );
@@ -87,20 +96,45 @@ pub(super) fn groups() -> Vec<Group> {
             "link_not_approved",
         ),
     ];
+    let unanswered = row(
+        "a lookup that fails with nothing known",
+        Act::Request {
+            link_id: LINK_UNKNOWN,
+            sni: HOST_A,
+            host: HOST_A,
+            protocol: Http2,
+            path: REFUSED,
+        },
+        Got::Status(503),
+        "lookup_failed",
+    );
     vec![
-        ("usual", SHORT_WAITS, usual),
-        ("alerts", &[("POSTERN_TLS__REFUSE", "alert")], alerts),
+        ("usual", Source::File, SHORT_WAITS, usual),
+        (
+            "alerts",
+            Source::File,
+            &[("POSTERN_TLS__REFUSE", "alert")],
+            alerts,
+        ),
+        ("unanswered", Source::KilledService, &[], vec![unanswered]),
         (
             "overload",
+            Source::File,
             &[("POSTERN_HTTP__REQUESTS_MAX", "1")],
             vec![overloaded],
         ),
         (
             "crowd",
+            Source::File,
             &[("POSTERN_DATA__CONNECTIONS_MAX", "1")],
             vec![crowded],
         ),
-        ("drain", &[("POSTERN_DRAIN__NOTICE", "1s")], vec![draining]),
+        (
+            "drain",
+            Source::File,
+            &[("POSTERN_DRAIN__NOTICE", "1s")],
+            vec![draining],
+        ),
     ]
 }
 

@@ -13,6 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, interval};
 
 use super::fleet::Fleet;
+use super::latency::Latency;
 use super::traffic::{Kind as Traffic, Sort, Tally, UPLOAD_TIME};
 use super::{Proof, Run, Running, Scenario};
 use crate::check::{Broken, expect};
@@ -70,7 +71,10 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
         tokio::join!(stage.memory(length.time / 10), stage.rotate_all(&length));
     for (kind, outcome) in Kind::ALL.into_iter().zip(latencies) {
         let claim = format!("{} rotations of {}", length.rotations, kind.label());
-        proof.row(&claim, outcome.map(|latency| latency.tell()));
+        proof.row(
+            &claim,
+            outcome.map(|latency| format!("each in use after {latency}")),
+        );
     }
     let grown = stage.resident().await? - memory?;
     proof.row("memory is flat", is_flat(grown));
@@ -97,28 +101,6 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
 struct Stage<'a> {
     fleet: &'a Fleet,
     source: Source<'a>,
-}
-
-/// How long it took from a publication until it was in use everywhere.
-#[derive(Default)]
-struct Latency {
-    count: u32,
-    sum: Duration,
-    longest: Duration,
-}
-
-impl Latency {
-    fn add(&mut self, took: Duration) {
-        self.count += 1;
-        self.sum += took;
-        self.longest = self.longest.max(took);
-    }
-
-    fn tell(&self) -> String {
-        let mean = (self.sum / self.count.max(1)).as_secs_f64();
-        let longest = self.longest.as_secs_f64();
-        format!("each in use after {mean:.2} s, {longest:.2} s at most")
-    }
 }
 
 impl Stage<'_> {

@@ -1,21 +1,27 @@
 //! Single flight: one call of the source for a key at a time, and everybody who waits for it.
 //!
 //! A flight belongs to the generation it began under. Whoever comes under a newer one starts another flight,
-//! which takes the older one's place; the older one still answers those who wait for it.
+//! which takes the older one's place; the older one still answers those who wait for it. A flight that a change
+//! has overtaken answers nobody: who waits for it asks again at once.
 //!
 //! Invariant: only the flight that is in its key's place may write into the cache, and a flight leaves its
 //! place when it ends, however it ends.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
+use postern_api::{HostName, LinkId};
 use tokio::sync::watch;
 
-use super::Key;
+use super::table::Key;
 use crate::routing::{Lookup, LookupError};
 
 type Answer = Result<Lookup, LookupError>;
+
+/// Who asks for which host, kept for as long as it is asked.
+pub(super) type Asked = (Option<LinkId>, HostName);
 
 /// All flights under way.
 pub(super) struct Flights {
@@ -25,14 +31,21 @@ pub(super) struct Flights {
 
 #[derive(Default)]
 struct Table {
-    flights: HashMap<Key, Flight>,
+    flights: HashMap<Asked, Flight>,
     last_number: u64,
 }
 
 struct Flight {
     number: u64,
     generation: u64,
-    answer: watch::Receiver<Option<Answer>>,
+    outcome: watch::Sender<Option<Outcome>>,
+}
+
+/// What comes of a flight for those who wait.
+#[derive(Clone)]
+enum Outcome {
+    Answered(Answer),
+    Overtaken,
 }
 
 /// What to do about a key.
@@ -46,17 +59,17 @@ pub(super) enum Ticket {
 /// The duty to end a flight. Dropped without an answer, it ends as broken off.
 pub(super) struct Lead {
     table: Arc<Mutex<Table>>,
-    key: Key,
+    asked: Asked,
     generation: u64,
     number: u64,
-    answer: watch::Sender<Option<Answer>>,
+    outcome: watch::Sender<Option<Outcome>>,
 }
 
 /// The answer to come.
 pub(super) struct Landing {
     /// The generation under which the source is asked.
     pub(super) generation: u64,
-    answer: watch::Receiver<Option<Answer>>,
+    outcome: watch::Receiver<Option<Outcome>>,
 }
 
 impl Flights {
@@ -69,46 +82,68 @@ impl Flights {
     }
 
     /// The flight for `key` that began under `generation` or later; a new one if there is none.
-    pub(super) fn join(&self, key: &Key, generation: u64) -> Result<Ticket, LookupError> {
-        let mut guard = lock(&self.table);
+    pub(super) fn join(&self, key: Key<'_>, generation: u64) -> Result<Ticket, LookupError> {
+        let asked = (key.link, key.host.clone());
+        let mut guard = self.table.lock();
         let table = &mut *guard;
         let full = table.flights.len() >= self.flights_max;
         let number = table.last_number + 1;
-        let (sender, receiver) = watch::channel(None);
-        let flight = Flight {
+        let flight = || Flight {
             number,
             generation,
-            answer: receiver,
+            outcome: watch::Sender::new(None),
         };
-        match table.flights.entry(key.clone()) {
+        let flight = match table.flights.entry(asked.clone()) {
             Entry::Occupied(other) if other.get().generation >= generation => {
                 let Flight {
                     generation,
-                    ref answer,
+                    ref outcome,
                     ..
                 } = *other.get();
                 return Ok(Ticket::Wait(Landing {
                     generation,
-                    answer: answer.clone(),
+                    outcome: outcome.subscribe(),
                 }));
             }
             Entry::Occupied(mut older) => {
-                older.insert(flight);
+                older.insert(flight());
+                older.into_mut()
             }
             Entry::Vacant(_) if full => return Err(LookupError::TooMany(self.flights_max)),
-            Entry::Vacant(place) => {
-                place.insert(flight);
-            }
-        }
+            Entry::Vacant(place) => place.insert(flight()),
+        };
+        let outcome = flight.outcome.clone();
         table.last_number = number;
-        let table = Arc::clone(&self.table);
         Ok(Ticket::Lead(Lead {
-            table,
-            key: key.clone(),
+            table: Arc::clone(&self.table),
+            asked,
             generation,
             number,
-            answer: sender,
+            outcome,
         }))
+    }
+
+    /// Something else than a flight answers `key`: `write` brings the cache up to date, and what a flight under
+    /// way will say is taken by nobody. As with [`Flights::hold`], it must be short.
+    pub(super) fn overtake(&self, key: Key<'_>, write: impl FnOnce()) {
+        let mut table = self.table.lock();
+        // Hardly ever is anybody asking: then the key need not be made.
+        let overtaken = if table.flights.is_empty() {
+            None
+        } else {
+            table.flights.remove(&(key.link, key.host.clone()))
+        };
+        write();
+        drop(table);
+        if let Some(flight) = overtaken {
+            flight.outcome.send_replace(Some(Outcome::Overtaken));
+        }
+    }
+
+    /// Runs `write` while no flight can begin or end: it must be short.
+    pub(super) fn hold(&self, write: impl FnOnce()) {
+        let _table = self.table.lock();
+        write();
     }
 }
 
@@ -117,13 +152,13 @@ impl Lead {
     pub(super) fn landing(&self) -> Landing {
         Landing {
             generation: self.generation,
-            answer: self.answer.subscribe(),
+            outcome: self.outcome.subscribe(),
         }
     }
 
     /// The key that the source is asked about.
-    pub(super) const fn key(&self) -> &Key {
-        &self.key
+    pub(super) const fn asked(&self) -> &Asked {
+        &self.asked
     }
 
     /// The generation under which the source is asked.
@@ -134,20 +169,37 @@ impl Lead {
     /// Ends the flight with what `conclude` makes of it. It is told whether it may write into the cache, and
     /// while it runs no other flight can begin or end: it must be short.
     pub(super) fn land(self, conclude: impl FnOnce(bool) -> Answer) {
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         let answer = conclude(self.leave(&mut table));
         drop(table);
-        self.answer.send_replace(Some(answer));
+        self.end(Outcome::Answered(answer));
+    }
+
+    /// Ends the flight, since it turned out that there is nothing to ask: who waits looks again.
+    pub(super) fn abandon(self) {
+        self.leave(&mut self.table.lock());
+        self.end(Outcome::Overtaken);
+    }
+
+    /// The first outcome counts.
+    fn end(&self, outcome: Outcome) {
+        self.outcome.send_if_modified(|known| {
+            let first = known.is_none();
+            if first {
+                *known = Some(outcome);
+            }
+            first
+        });
     }
 
     /// Leaves the key's place, if this flight has it.
     fn leave(&self, table: &mut Table) -> bool {
         let in_place = table
             .flights
-            .get(&self.key)
+            .get(&self.asked)
             .is_some_and(|flight| flight.number == self.number);
         if in_place {
-            table.flights.remove(&self.key);
+            table.flights.remove(&self.asked);
         }
         in_place
     }
@@ -155,24 +207,19 @@ impl Lead {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        if self.answer.borrow().is_none() {
-            let mut table = lock(&self.table);
-            self.leave(&mut table);
+        if self.outcome.borrow().is_none() {
+            self.leave(&mut self.table.lock());
         }
     }
 }
 
 impl Landing {
-    /// Waits for the answer.
-    pub(super) async fn wait(&mut self) -> Answer {
-        match self.answer.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(answer)) => answer.clone(),
-            Ok(None) | Err(_) => Err(LookupError::BrokenOff),
+    /// Waits for the answer. `None`: it was overtaken, ask again.
+    pub(super) async fn wait(&mut self) -> Option<Answer> {
+        match self.outcome.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(Outcome::Answered(answer))) => Some(answer.clone()),
+            Ok(Some(Outcome::Overtaken)) => None,
+            Ok(None) | Err(_) => Some(Err(LookupError::BrokenOff)),
         }
     }
-}
-
-fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
-    // Nothing in here is left half done by a panic: every change is one call of the map.
-    table.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a route cache has done since it was made, and what it holds. All counts but the last two only grow.
+/// What a route cache has done since it was made, and what it holds. All but what is held only grows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RouteCacheStats {
     /// Routes given at once, fresh.
@@ -17,10 +17,14 @@ pub struct RouteCacheStats {
     pub coalesced: u64,
     /// Calls of the source that failed or were late, background ones included.
     pub errors: u64,
-    /// Routes held. Approximate: it lags behind by a moment.
+    /// Routes held.
     pub entries: u64,
-    /// Answers held that say no. Approximate, too.
+    /// Answers held that say no.
     pub negative_entries: u64,
+    /// Routes that were pushed out by newer ones.
+    pub evictions: u64,
+    /// Answers that say no that were pushed out by newer ones.
+    pub negative_evictions: u64,
 }
 
 #[derive(Default)]
@@ -63,7 +67,8 @@ impl Counters {
         add(&self.errors);
     }
 
-    pub(super) fn read(&self, entries: u64, negative_entries: u64) -> RouteCacheStats {
+    /// What was counted here; what the tables count themselves is 0.
+    pub(super) fn read(&self) -> RouteCacheStats {
         RouteCacheStats {
             hits: self.hits.0.load(Ordering::Relaxed),
             stale: self.stale.load(Ordering::Relaxed),
@@ -71,8 +76,7 @@ impl Counters {
             misses: self.misses.load(Ordering::Relaxed),
             coalesced: self.coalesced.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
-            entries,
-            negative_entries,
+            ..RouteCacheStats::default()
         }
     }
 }

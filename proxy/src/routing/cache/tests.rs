@@ -1,4 +1,9 @@
+mod changes;
+mod crowd;
 mod flights;
+mod judgement;
+mod model;
+mod wakes;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +15,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::advance;
 
 use super::{RouteCache, RouteCacheOptions};
-use crate::routing::{Account, ClusterName, Lookup, LookupError, Route, RouteSource};
+use crate::routing::{
+    Account, Answer, Change, ClusterName, Link, Lookup, LookupError, Route, RouteSource,
+};
 
 const LINK: LinkId = LinkId::new(7);
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,22 +37,47 @@ fn host() -> HostName {
     HostName::parse("a.dicom.example").unwrap()
 }
 
-/// The route of an account of this name.
-fn route(name: &str) -> Lookup {
-    let account = Account {
+/// An account of this name, with the host that everybody asks for.
+fn account(name: &str) -> Arc<Account> {
+    account_at(name, &[host()])
+}
+
+fn account_at(name: &str, hosts: &[HostName]) -> Arc<Account> {
+    Arc::new(Account {
         name: name.into(),
         kind: ServiceKind::Dicom,
         cluster: ClusterName::new("dicom"),
-        hosts: Arc::new([host()]),
+        hosts: hosts.into(),
         customer_key: CustomerKey::Accessible,
         limit: None,
-    };
-    Lookup::Found(Arc::new(Route::new(Arc::new(account), None)))
+    })
+}
+
+/// The route of an account of this name.
+fn route(name: &str) -> Lookup {
+    Lookup::Found(Arc::new(Route::new(account(name), None)))
+}
+
+fn link(id: LinkId, state: LinkState) -> Link {
+    Link {
+        id,
+        state,
+        limit: None,
+    }
+}
+
+/// The account of this name, with the one link in this state.
+fn change(name: &str, state: LinkState) -> Change {
+    Change {
+        account: Some(account(name)),
+        removed_hosts: vec![],
+        links: vec![link(LINK, state)],
+    }
 }
 
 /// A source that answers as it is told, once it is let.
 struct Told {
-    answer: Mutex<Result<Lookup, LookupError>>,
+    answer: Mutex<Result<Answer, LookupError>>,
     calls: AtomicUsize,
     gate: Semaphore,
     generation: watch::Sender<u64>,
@@ -54,7 +86,7 @@ struct Told {
 impl Told {
     fn new(answer: Lookup) -> Arc<Self> {
         Arc::new(Self {
-            answer: Mutex::new(Ok(answer)),
+            answer: Mutex::new(Ok(answer.into())),
             calls: AtomicUsize::new(0),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             generation: watch::Sender::new(1),
@@ -69,8 +101,8 @@ impl Told {
         RouteCache::new(Arc::clone(self) as Arc<dyn RouteSource>, options)
     }
 
-    fn answers(&self, answer: Lookup) {
-        *self.answer.lock().unwrap() = Ok(answer);
+    fn answers(&self, answer: impl Into<Answer>) {
+        *self.answer.lock().unwrap() = Ok(answer.into());
     }
 
     fn fails(&self) {
@@ -94,7 +126,7 @@ impl Told {
         self.calls.load(Ordering::SeqCst)
     }
 
-    async fn answer(&self) -> Result<Lookup, LookupError> {
+    async fn answer(&self) -> Result<Answer, LookupError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.unwrap().forget();
         self.answer.lock().unwrap().clone()
@@ -103,15 +135,12 @@ impl Told {
 
 #[async_trait]
 impl RouteSource for Told {
-    async fn lookup(&self, _: LinkId, _: &HostName) -> Result<Lookup, LookupError> {
+    async fn lookup(&self, _: LinkId, _: &HostName) -> Result<Answer, LookupError> {
         self.answer().await
     }
 
-    async fn lookup_host(&self, _: &HostName) -> Result<Option<Arc<Route>>, LookupError> {
-        Ok(match self.answer().await? {
-            Lookup::Found(route) => Some(route),
-            _ => None,
-        })
+    async fn lookup_host(&self, _: &HostName) -> Result<Answer, LookupError> {
+        self.answer().await
     }
 
     fn generation(&self) -> watch::Receiver<u64> {

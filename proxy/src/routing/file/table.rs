@@ -67,8 +67,9 @@ impl Table {
         }
     }
 
-    pub(super) fn lookup_host(&self, host: &HostName) -> Option<Arc<Route>> {
-        self.hosts.get(host).map(|entry| Arc::clone(&entry.route))
+    pub(super) fn lookup_host(&self, host: &HostName) -> Lookup {
+        let route = self.hosts.get(host).map(|entry| Arc::clone(&entry.route));
+        route.map_or(Lookup::Unknown, Lookup::Found)
     }
 
     /// Accounts and links.

@@ -64,6 +64,7 @@ async fn lookup(file: &RouteFile, link: u32, host: &str) -> Lookup {
     file.lookup(LinkId::new(link), &HostName::parse(host).unwrap())
         .await
         .unwrap()
+        .lookup
 }
 
 /// A file beside `path`, renamed onto it, last modified a minute ago.
@@ -133,9 +134,8 @@ async fn only_approved_links_of_the_hosts_account_find_a_route() {
     let whoever = file
         .lookup_host(&HostName::parse(b).unwrap())
         .await
-        .unwrap()
         .unwrap();
-    assert_eq!(whoever, route);
+    assert_eq!(whoever, Lookup::Found(route).into());
 }
 
 #[test]
