@@ -27,8 +27,11 @@
 //!
 //! | header | is |
 //! |---|---|
-//! | `X-MS-Private-Link-Id` | the link id, a decimal number, as the proxy sent it, which takes away what a client sends. Nobody else may be able to send it: nginx before 1.23 takes the first of several |
+//! | `X-MS-Private-Link-Id` | the link id, a decimal number, as the proxy sent it |
 //! | `X-Original-Host` | the host that the request is for, without port: `$host`. Never taken from the client's headers |
+//!
+//! The proxy takes away what a client sends under the first name. Nobody else may reach nginx: before 1.23, it takes the
+//! first of several.
 //!
 //! 200 with `X-Postern-Account` lets the request through. 403 with `X-Postern-Reason` does not. Anything else, such as
 //! 503, is a failure, which nginx answers with 500. Answers are not for caches: nobody tells an ingress of a revocation.
@@ -46,6 +49,7 @@ use postern_api::{CustomerKey, HostName, LinkId, LinkState};
 
 use super::Api;
 use super::error::{ApiError, ErrorBody};
+use super::openapi::Failed;
 use super::request::only;
 
 /// May this request pass? For nginx's `auth_request`.
@@ -54,7 +58,7 @@ use super::request::only;
         ("X-Original-Host" = HostName, Header, description = "The host that the request is for, without port.")),
     responses((status = 200, description = "It may. `X-Postern-Account` says where to."),
         (status = 403, description = "It may not. `X-Postern-Reason` is one word that says why.", body = ErrorBody),
-        (status = "default", body = ErrorBody, description = "It is not known whether it may.")))]
+        Failed))]
 pub(super) async fn authorize(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,

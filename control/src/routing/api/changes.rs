@@ -12,6 +12,7 @@ use postern_api::routing::{ChangePage, Head};
 use super::Api;
 use super::error::{ApiError, ErrorBody};
 use super::gate::Caller;
+use super::openapi::Failed;
 use super::outlet::{Outlet, Over};
 use super::request::{Parameters, only};
 use crate::routing::store::StoreError;
@@ -27,10 +28,10 @@ use crate::routing::store::StoreError;
         ("max" = Option<usize>, Query, description = "At most so many in a page: 1 to 1000, otherwise 100."),
         ("Last-Event-ID" = Option<u64>, Header, description = "The newest change that was received, for a stream."),
         ("Accept" = Option<String>, Header, description = "text/event-stream for a stream.")),
-    responses((status = 200, description = "Some changes, or all that come.",
-            content((ChangePage = "application/json"), (String = "text/event-stream"))),
+    responses((status = 200, content((ChangePage = "application/json"), (String = "text/event-stream")),
+            description = "The changes."),
         (status = 410, body = ErrorBody, description = "Changes that followed are no longer kept."),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+        Failed))]
 pub(super) async fn changes(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,

@@ -12,7 +12,8 @@ use postern_api::routing::{Answer, LookupAnswer};
 use postern_api::{HostName, LinkId};
 
 use super::Api;
-use super::error::{ApiError, ErrorBody};
+use super::error::ApiError;
+use super::openapi::Failed;
 use super::request::{Parameters, is_known};
 
 /// What a link may reach as a host: a route, or a definite no. Without `linkId`: what is there, whoever asks.
@@ -22,8 +23,9 @@ use super::request::{Parameters, is_known};
     params(("linkId" = Option<LinkId>, Query, description = "The link id, a decimal number."),
         ("host" = HostName, Query, description = "The host name."),
         ("If-None-Match" = Option<String>, Header, description = "The answer that is known already.")),
-    responses((status = 200, description = "A route, or a definite \"no\".", body = LookupAnswer), (status = 304, description = "The answer is the one that is known."),
-        (status = "default", body = ErrorBody, description = "This is no answer, and no \"no\".")))]
+    responses((status = 200, body = LookupAnswer, description = "A route, or a definite no."),
+        (status = 304, description = "The answer is the one that is known."),
+        Failed))]
 pub(super) async fn lookup(
     State(api): State<Arc<Api>>,
     uri: Uri,

@@ -13,8 +13,9 @@ use postern_api::routing::{AccountLinks, SnapshotHead};
 use serde::Serialize;
 
 use super::Api;
-use super::error::{ApiError, ErrorBody};
+use super::error::ApiError;
 use super::gate::Caller;
+use super::openapi::Failed;
 use super::outlet::{Outlet, Over};
 use super::request::is_known;
 use crate::routing::store::Snapshot;
@@ -23,10 +24,9 @@ use crate::routing::store::Snapshot;
 /// `AccountLinks` as it says. Who gets less has been given a piece.
 #[utoipa::path(get, path = "/v1/snapshot", tag = "data plane",
     params(("If-None-Match" = Option<String>, Header, description = "The snapshot that is known already.")),
-    responses((status = 200, description = "All there is.",
-            content((SnapshotHead = "application/x-ndjson"), (AccountLinks = "application/x-ndjson"))),
-        (status = 304, description = "Nothing has changed since."),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    responses((status = 200, content((SnapshotHead = "application/x-ndjson"), (AccountLinks = "application/x-ndjson")),
+            description = "Everything."),
+        (status = 304, description = "Nothing has changed since."), Failed))]
 pub(super) async fn snapshot(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,

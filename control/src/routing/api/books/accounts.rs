@@ -7,8 +7,9 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use http::{HeaderMap, Uri};
 
-use super::super::error::{ApiError, ErrorBody};
+use super::super::error::ApiError;
 use super::super::gate::Caller;
+use super::super::openapi::{Deleted, Failed, InAccount, InWorkspace, OfChanges, OfLists, OfPuts};
 use super::super::request::{At, Content, condition};
 use super::super::resources::{
     AccountProperties, AccountResource, LinkResource, LinkResourceProperties, ListOf, Resource,
@@ -18,12 +19,16 @@ use crate::routing::model::{AccountId, WorkspaceName};
 
 /// The accounts of a workspace, by name.
 #[utoipa::path(
-    get, operation_id = "list_accounts", path = "/v1/workspaces/{workspace}/accounts", tag = "books",
-    params(("workspace" = String, Path, description = "The workspace."),
-        ("$top" = Option<usize>, Query, description = "At most so many: 1 to 1000, otherwise 100."),
-        ("$skipToken" = Option<String>, Query, description = "What follows this name.")),
-    responses((status = 200, description = "Some of them, by name.", body = ListOf<Resource<AccountProperties>>),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    get,
+    operation_id = "list_accounts",
+    path = "/v1/workspaces/{workspace}/accounts",
+    tag = "books",
+    params(InWorkspace, OfLists),
+    responses(
+        (status = 200, body = ListOf<Resource<AccountProperties>>, description = "Some of them, by name."),
+        Failed
+    )
+)]
 pub(in super::super) async fn list(
     State(api): State<Arc<Api>>,
     At(workspace): At<WorkspaceName>,
@@ -45,12 +50,17 @@ pub(in super::super) async fn list(
 
 /// An account.
 #[utoipa::path(
-    get, operation_id = "get_account", path = "/v1/workspaces/{workspace}/accounts/{account}", tag = "books",
-    params(("workspace" = String, Path, description = "The workspace."),
-        ("account" = String, Path, description = "3 to 24 letters, digits and hyphens.")),
-    responses((status = 200, description = "What it is now.", body = Resource<AccountProperties>),
-        (status = 304, description = "It is in that version."),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    get,
+    operation_id = "get_account",
+    path = "/v1/workspaces/{workspace}/accounts/{account}",
+    tag = "books",
+    params(InAccount),
+    responses(
+        (status = 200, body = Resource<AccountProperties>, description = "The resource as it is now."),
+        (status = 304, description = "It is the version that is known."),
+        Failed
+    )
+)]
 pub(in super::super) async fn get(
     State(api): State<Arc<Api>>,
     At(id): At<AccountId>,
@@ -63,15 +73,18 @@ pub(in super::super) async fn get(
 
 /// Creates or replaces an account.
 #[utoipa::path(
-    put, operation_id = "put_account", path = "/v1/workspaces/{workspace}/accounts/{account}", tag = "books",
-    params(("workspace" = String, Path, description = "The workspace, which must be there."),
-        ("account" = String, Path, description = "3 to 24 letters, digits and hyphens."),
-        ("If-Match" = Option<String>, Header, description = "The version that it must have, or *."),
-        ("If-None-Match" = Option<String>, Header, description = "*: it must not be there.")),
+    put,
+    operation_id = "put_account",
+    path = "/v1/workspaces/{workspace}/accounts/{account}",
+    tag = "books",
+    params(InAccount, OfPuts),
     request_body = Resource<AccountProperties>,
-    responses((status = 201, description = "It has been made.", body = Resource<AccountProperties>),
-        (status = 200, description = "What it is now.", body = Resource<AccountProperties>),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    responses(
+        (status = 201, body = Resource<AccountProperties>, description = "It was not there before."),
+        (status = 200, body = Resource<AccountProperties>, description = "The resource as it is now."),
+        Failed
+    )
+)]
 pub(in super::super) async fn put(
     State(api): State<Arc<Api>>,
     At(id): At<AccountId>,
@@ -89,12 +102,13 @@ pub(in super::super) async fn put(
 
 /// Deletes an account and its connections.
 #[utoipa::path(
-    delete, operation_id = "delete_account", path = "/v1/workspaces/{workspace}/accounts/{account}", tag = "books",
-    params(("workspace" = String, Path, description = "The workspace."),
-        ("account" = String, Path, description = "The account."),
-        ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
-    responses((status = 200, description = "It is gone."), (status = 204, description = "It was not there."),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    delete,
+    operation_id = "delete_account",
+    path = "/v1/workspaces/{workspace}/accounts/{account}",
+    tag = "books",
+    params(InAccount, OfChanges),
+    responses(Deleted, Failed)
+)]
 pub(in super::super) async fn delete(
     State(api): State<Arc<Api>>,
     At(id): At<AccountId>,
@@ -109,11 +123,16 @@ pub(in super::super) async fn delete(
 
 /// What a private endpoint to an account can be made to.
 #[utoipa::path(
-    get, operation_id = "list_link_resources", path = "/v1/workspaces/{workspace}/accounts/{account}/privateLinkResources", tag = "books",
-    params(("workspace" = String, Path, description = "The workspace."),
-        ("account" = String, Path, description = "The account.")),
-    responses((status = 200, description = "Some of them, by name.", body = ListOf<Resource<LinkResourceProperties>>),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    get,
+    operation_id = "list_link_resources",
+    path = "/v1/workspaces/{workspace}/accounts/{account}/privateLinkResources",
+    tag = "books",
+    params(InAccount),
+    responses(
+        (status = 200, body = ListOf<Resource<LinkResourceProperties>>, description = "Some of them, by name."),
+        Failed
+    )
+)]
 pub(in super::super) async fn link_resources(
     State(api): State<Arc<Api>>,
     At(id): At<AccountId>,

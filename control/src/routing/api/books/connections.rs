@@ -8,8 +8,9 @@ use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Uri};
 use postern_api::LinkState;
 
-use super::super::error::{ApiError, ErrorBody};
+use super::super::error::ApiError;
 use super::super::gate::Caller;
+use super::super::openapi::{Deleted, Failed, InAccount, InConnection, OfChanges, OfLists, OfPuts};
 use super::super::request::{At, Content, MaybeContent, condition};
 use super::super::resources::{
     ConnectionProperties, ConnectionResource, DecisionBody, ListOf, Resource,
@@ -20,13 +21,16 @@ use crate::routing::store::{Condition, Decision, Put, StoreError};
 
 /// The connections of an account, by name.
 #[utoipa::path(
-    get, operation_id = "list_connections", path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections", tag = "books",
-    params(("workspace" = String, Path, description = "The workspace."),
-        ("account" = String, Path, description = "The account."),
-        ("$top" = Option<usize>, Query, description = "At most so many: 1 to 1000, otherwise 100."),
-        ("$skipToken" = Option<String>, Query, description = "What follows this name.")),
-    responses((status = 200, description = "Some of them, by name.", body = ListOf<Resource<ConnectionProperties>>),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    get,
+    operation_id = "list_connections",
+    path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections",
+    tag = "books",
+    params(InAccount, OfLists),
+    responses(
+        (status = 200, body = ListOf<Resource<ConnectionProperties>>, description = "Some of them, by name."),
+        Failed
+    )
+)]
 pub(in super::super) async fn list(
     State(api): State<Arc<Api>>,
     At(account): At<AccountId>,
@@ -48,14 +52,17 @@ pub(in super::super) async fn list(
 
 /// A connection.
 #[utoipa::path(
-    get, operation_id = "get_connection", path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}",
+    get,
+    operation_id = "get_connection",
+    path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}",
     tag = "books",
-    params(("workspace" = String, Path, description = "The workspace."),
-        ("account" = String, Path, description = "The account."),
-        ("name" = String, Path, description = "1 to 80 letters, digits, hyphens, dots and underscores.")),
-    responses((status = 200, description = "What it is now.", body = Resource<ConnectionProperties>),
-        (status = 304, description = "It is in that version."),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    params(InConnection),
+    responses(
+        (status = 200, body = Resource<ConnectionProperties>, description = "The resource as it is now."),
+        (status = 304, description = "It is the version that is known."),
+        Failed
+    )
+)]
 pub(in super::super) async fn get(
     State(api): State<Arc<Api>>,
     At(id): At<ConnectionId>,
@@ -71,17 +78,18 @@ pub(in super::super) async fn get(
 /// Pending may become Approved, Rejected or Disconnected; Approved and Rejected may become each other or Disconnected;
 /// nothing follows Disconnected. The link id never changes.
 #[utoipa::path(
-    put, operation_id = "put_connection", path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}",
+    put,
+    operation_id = "put_connection",
+    path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}",
     tag = "books",
-    params(("workspace" = String, Path, description = "The workspace."),
-        ("account" = String, Path, description = "The account, which must be there."),
-        ("name" = String, Path, description = "1 to 80 letters, digits, hyphens, dots and underscores."),
-        ("If-Match" = Option<String>, Header, description = "The version that it must have, or *."),
-        ("If-None-Match" = Option<String>, Header, description = "*: it must not be there.")),
+    params(InConnection, OfPuts),
     request_body = Resource<ConnectionProperties>,
-    responses((status = 201, description = "It has been made.", body = Resource<ConnectionProperties>),
-        (status = 200, description = "What it is now.", body = Resource<ConnectionProperties>),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    responses(
+        (status = 201, body = Resource<ConnectionProperties>, description = "It was not there before."),
+        (status = 200, body = Resource<ConnectionProperties>, description = "The resource as it is now."),
+        Failed
+    )
+)]
 pub(in super::super) async fn put(
     State(api): State<Arc<Api>>,
     At(id): At<ConnectionId>,
@@ -140,14 +148,13 @@ const ATTEMPTS_MAX: u32 = 4;
 
 /// Deletes a connection.
 #[utoipa::path(
-    delete, operation_id = "delete_connection", path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}",
+    delete,
+    operation_id = "delete_connection",
+    path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}",
     tag = "books",
-    params(("workspace" = String, Path, description = "The workspace."),
-        ("account" = String, Path, description = "The account."),
-        ("name" = String, Path, description = "The connection."),
-        ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
-    responses((status = 200, description = "It is gone."), (status = 204, description = "It was not there."),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    params(InConnection, OfChanges),
+    responses(Deleted, Failed)
+)]
 pub(in super::super) async fn delete(
     State(api): State<Arc<Api>>,
     At(id): At<ConnectionId>,
@@ -162,15 +169,17 @@ pub(in super::super) async fn delete(
 
 /// Approves a connection: from the next connection on, the link reaches the account.
 #[utoipa::path(
-    post, operation_id = "approve_connection", path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}/approve",
+    post,
+    operation_id = "approve_connection",
+    path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}/approve",
     tag = "books",
-    params(("workspace" = String, Path, description = "The workspace."),
-        ("account" = String, Path, description = "The account."),
-        ("name" = String, Path, description = "The connection."),
-        ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
+    params(InConnection, OfChanges),
     request_body = Option<DecisionBody>,
-    responses((status = 200, description = "What it is now.", body = Resource<ConnectionProperties>),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    responses(
+        (status = 200, body = Resource<ConnectionProperties>, description = "The resource as it is now."),
+        Failed
+    )
+)]
 pub(in super::super) async fn approve(
     State(api): State<Arc<Api>>,
     At(id): At<ConnectionId>,
@@ -188,15 +197,17 @@ pub(in super::super) async fn approve(
 
 /// Rejects a connection: its requests are refused within a second, and its open connections end.
 #[utoipa::path(
-    post, operation_id = "reject_connection", path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}/reject",
+    post,
+    operation_id = "reject_connection",
+    path = "/v1/workspaces/{workspace}/accounts/{account}/privateEndpointConnections/{name}/reject",
     tag = "books",
-    params(("workspace" = String, Path, description = "The workspace."),
-        ("account" = String, Path, description = "The account."),
-        ("name" = String, Path, description = "The connection."),
-        ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
+    params(InConnection, OfChanges),
     request_body = Option<DecisionBody>,
-    responses((status = 200, description = "What it is now.", body = Resource<ConnectionProperties>),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    responses(
+        (status = 200, body = Resource<ConnectionProperties>, description = "The resource as it is now."),
+        Failed
+    )
+)]
 pub(in super::super) async fn reject(
     State(api): State<Arc<Api>>,
     At(id): At<ConnectionId>,

@@ -7,8 +7,9 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use http::{HeaderMap, Uri};
 
-use super::super::error::{ApiError, ErrorBody};
+use super::super::error::ApiError;
 use super::super::gate::Caller;
+use super::super::openapi::{Deleted, Failed, InWorkspace, OfChanges, OfLists, OfPuts};
 use super::super::request::{At, Content, condition};
 use super::super::resources::{ListOf, Resource, WorkspaceProperties, WorkspaceResource};
 use super::super::{Api, Operation};
@@ -16,11 +17,16 @@ use crate::routing::model::WorkspaceName;
 
 /// Every workspace, by name.
 #[utoipa::path(
-    get, operation_id = "list_workspaces", path = "/v1/workspaces", tag = "books",
-    params(("$top" = Option<usize>, Query, description = "At most so many: 1 to 1000, otherwise 100."),
-        ("$skipToken" = Option<String>, Query, description = "What follows this name.")),
-    responses((status = 200, description = "Some of them, by name.", body = ListOf<Resource<WorkspaceProperties>>),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    get,
+    operation_id = "list_workspaces",
+    path = "/v1/workspaces",
+    tag = "books",
+    params(OfLists),
+    responses(
+        (status = 200, body = ListOf<Resource<WorkspaceProperties>>, description = "Some of them, by name."),
+        Failed
+    )
+)]
 pub(in super::super) async fn list(
     State(api): State<Arc<Api>>,
     uri: Uri,
@@ -35,11 +41,17 @@ pub(in super::super) async fn list(
 
 /// A workspace.
 #[utoipa::path(
-    get, operation_id = "get_workspace", path = "/v1/workspaces/{workspace}", tag = "books",
-    params(("workspace" = String, Path, description = "3 to 24 letters, digits and hyphens.")),
-    responses((status = 200, description = "What it is now.", body = Resource<WorkspaceProperties>),
-        (status = 304, description = "It is in that version."),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    get,
+    operation_id = "get_workspace",
+    path = "/v1/workspaces/{workspace}",
+    tag = "books",
+    params(InWorkspace),
+    responses(
+        (status = 200, body = Resource<WorkspaceProperties>, description = "The resource as it is now."),
+        (status = 304, description = "It is the version that is known."),
+        Failed
+    )
+)]
 pub(in super::super) async fn get(
     State(api): State<Arc<Api>>,
     At(name): At<WorkspaceName>,
@@ -52,14 +64,18 @@ pub(in super::super) async fn get(
 
 /// Creates a workspace.
 #[utoipa::path(
-    put, operation_id = "put_workspace", path = "/v1/workspaces/{workspace}", tag = "books",
-    params(("workspace" = String, Path, description = "3 to 24 letters, digits and hyphens."),
-        ("If-Match" = Option<String>, Header, description = "The version that it must have, or *."),
-        ("If-None-Match" = Option<String>, Header, description = "*: it must not be there.")),
+    put,
+    operation_id = "put_workspace",
+    path = "/v1/workspaces/{workspace}",
+    tag = "books",
+    params(InWorkspace, OfPuts),
     request_body = Resource<WorkspaceProperties>,
-    responses((status = 201, description = "It has been made.", body = Resource<WorkspaceProperties>),
-        (status = 200, description = "What it is now.", body = Resource<WorkspaceProperties>),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    responses(
+        (status = 201, body = Resource<WorkspaceProperties>, description = "It was not there before."),
+        (status = 200, body = Resource<WorkspaceProperties>, description = "The resource as it is now."),
+        Failed
+    )
+)]
 pub(in super::super) async fn put(
     State(api): State<Arc<Api>>,
     At(name): At<WorkspaceName>,
@@ -77,11 +93,13 @@ pub(in super::super) async fn put(
 
 /// Deletes a workspace, which must have no accounts.
 #[utoipa::path(
-    delete, operation_id = "delete_workspace", path = "/v1/workspaces/{workspace}", tag = "books",
-    params(("workspace" = String, Path, description = "3 to 24 letters, digits and hyphens."),
-        ("If-Match" = Option<String>, Header, description = "The version that it must have, or *.")),
-    responses((status = 200, description = "It is gone."), (status = 204, description = "It was not there."),
-        (status = "default", description = "What is wrong.", body = ErrorBody)))]
+    delete,
+    operation_id = "delete_workspace",
+    path = "/v1/workspaces/{workspace}",
+    tag = "books",
+    params(InWorkspace, OfChanges),
+    responses(Deleted, Failed)
+)]
 pub(in super::super) async fn delete(
     State(api): State<Arc<Api>>,
     At(name): At<WorkspaceName>,
