@@ -11,6 +11,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 
 import requests
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -49,7 +50,9 @@ def main():
         *["--max-time", arguments.seconds, "--generation-database", "none"],
         *["--max-failures", "10", "--no-color"],
     ]
-    fuzzed = subprocess.run(command, check=False, capture_output=True, text=True)
+    # It leaves what it remembers where it runs.
+    with tempfile.TemporaryDirectory() as folder:
+        fuzzed = subprocess.run(command, check=False, capture_output=True, text=True, cwd=folder)
     print(fuzzed.stdout)
     print(fuzzed.stderr, file=sys.stderr)
     print(json.dumps({"paths": len(document["paths"]), "fuzzer": fuzzed.returncode}))
