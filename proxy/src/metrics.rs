@@ -58,6 +58,7 @@ pub struct Metrics {
     upstream_connects: By<ConnectOutcome, IntCounter>,
     upstream_requests: ByTwo<Protocol, Reused>,
     upstream_retries: IntCounter,
+    upstream_retries_withheld: IntCounter,
     upstream_duration: Histogram,
     route_lookups: By<LookupOutcome, IntCounter>,
     route_lookup_duration: By<LookupEnd, Histogram>,
@@ -146,6 +147,7 @@ impl Metrics {
             upstream_connects: maker.counters_by("postern_upstream_connects_total")?,
             upstream_requests: maker.counters_by_two("postern_upstream_requests_total")?,
             upstream_retries: maker.counter("postern_upstream_retries_total")?,
+            upstream_retries_withheld: maker.counter("postern_upstream_retries_withheld_total")?,
             upstream_duration: maker.histogram("postern_upstream_duration_seconds")?,
             route_lookups: maker.counters_by("postern_route_lookups_total")?,
             route_lookup_duration: maker.histograms("postern_route_lookup_duration_seconds")?,
@@ -300,6 +302,11 @@ impl Metrics {
     /// A request is sent to the ingress once more.
     pub fn upstream_retried(&self) {
         self.upstream_retries.inc();
+    }
+
+    /// A request was not sent once more, since the budget was used up.
+    pub fn upstream_retry_withheld(&self) {
+        self.upstream_retries_withheld.inc();
     }
 
     /// The head of the ingress's answer came, so long after the request was sent.

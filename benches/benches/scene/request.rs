@@ -18,7 +18,7 @@ use postern::metrics::Metrics;
 use postern::request::admit::{self, Load};
 use postern::request::body::RequestBody;
 use postern::request::exchange::Exchange;
-use postern::request::{Options, Requests, headers};
+use postern::request::{Options, Requests, headers, retry};
 use postern::request_id::RequestId;
 use postern::upstream::{self, Upstream};
 use postern_api::{HostName, LinkId};
@@ -184,6 +184,7 @@ fn requests(routes: &Full) -> Arc<Requests> {
         authorizer: Arc::new(Authorizer::new(Mode::Enforce, cache, Arc::clone(&metrics))),
         credentials,
         upstream: Arc::new(upstream),
+        retries: retry::Budget::new(1_000, 20),
         load: Load::new(1_000),
         metrics,
         access_log,

@@ -2,6 +2,7 @@
 
 use http::Method;
 use postern_loadtests::stack::client::{Protocol, full};
+use postern_loadtests::stack::postern::PosternOptions;
 use serde_json::json;
 
 use crate::common::{Played, grown};
@@ -98,4 +99,35 @@ async fn a_post_that_the_ingress_may_have_processed_is_not_sent_again() {
         let labels = [("reason", "upstream_broke"), ("blame", "upstream")];
         assert_eq!(grown(&before, &after, "postern_refusals_total", &labels), 1);
     }
+}
+
+#[tokio::test]
+async fn an_ingress_that_breaks_everything_gets_no_more_than_the_budget_on_top() {
+    let budget = |options: PosternOptions| {
+        options
+            .with("POSTERN_UPSTREAM__RETRY_RESERVE", "3")
+            .with("POSTERN_UPSTREAM__RETRY_PERCENT", "0")
+    };
+    let mut stack = Played::with(Protocol::Http1, budget).await;
+    let before = stack.metrics().await;
+    // One connection, since each worker thread has a budget of its own.
+    let mut connection = stack.connect(Protocol::Http1).await;
+    for (path, attempts) in [("/first", 3), ("/second", 2), ("/third", 1)] {
+        let asked = async { connection.get(path).await.unwrap().status.as_u16() };
+        let ingress = &mut stack.ingress;
+        let broken = async {
+            for _ in 0..attempts {
+                let mut taken = ingress.next().await.unwrap();
+                assert_eq!(taken.head().await.unwrap().target(), path);
+            }
+        };
+        let (status, ()) = tokio::join!(asked, broken);
+        assert_eq!(status, 502, "{path}");
+        let expected = json!({ "status": 502, "refusal": "upstream_broke", "blame": "upstream" });
+        stack.told(path, &expected).await;
+    }
+    let after = stack.metrics().await;
+    let count = |name| grown(&before, &after, name, &[]);
+    assert_eq!(count("postern_upstream_retries_total"), 3);
+    assert_eq!(count("postern_upstream_retries_withheld_total"), 2);
 }

@@ -32,6 +32,10 @@ options! {
         /// cut. After it, nothing depends on the old ones any more.
         #[serde(with = "period")]
         pub superseded_timeout: Duration = Duration::from_hours(24);
+        /// Requests that broke before their answer and may be repeated: so many are, on each thread, in one burst.
+        pub retry_reserve: u32 = 1000;
+        /// Of a hundred requests, so many more may be repeated once the reserve is used up. 0 to 100.
+        pub retry_percent: u32 = 20;
         /// The clusters that routes name: one section each, under its name (a-z, 0-9, - and _). At least one.
         pub clusters: BTreeMap<String, ClusterOptions> = BTreeMap::new() => "dicom";
     }
@@ -63,6 +67,8 @@ pub enum UpstreamProtocol {
 
 impl Setting for UpstreamProtocol {}
 
+// Limit: more requests than one thread has on their way at a time.
+const RETRY_RESERVE_MAX: u32 = 100_000;
 // Limit: each cluster has its own health checks, pools and metric children; a region has about ten.
 const CLUSTERS_MAX: usize = 64;
 // Limit: as many addresses as one DNS answer over UDP reasonably holds; each has its own pool and health check.
@@ -97,6 +103,8 @@ impl UpstreamOptions {
         at.wait("idle_timeout", self.idle_timeout);
         at.wait("connection_age_max", self.connection_age_max);
         at.wait("superseded_timeout", self.superseded_timeout);
+        at.within("retry_reserve", self.retry_reserve, 0..=RETRY_RESERVE_MAX);
+        at.within("retry_percent", self.retry_percent, 0..=100);
         at.require("clusters", !self.clusters.is_empty(), || {
             "at least one cluster is required, as in [upstream.clusters.dicom]".into()
         });

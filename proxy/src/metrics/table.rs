@@ -64,6 +64,7 @@ table! {
     Counter   postern_upstream_connects_total[outcome]          "Attempts to connect to the ingress."
     Counter   postern_upstream_requests_total[protocol, reused] "Requests that were sent to the ingress, by protocol and by whether the connection had carried one before."
     Counter   postern_upstream_retries_total                    "Requests that were sent to the ingress once more."
+    Counter   postern_upstream_retries_withheld_total           "Requests that were not sent to the ingress once more, since the retry budget was used up."
     Histogram postern_upstream_duration_seconds                 "Time from sending a request to the ingress to the head of its answer."
 
     Counter   postern_route_lookups_total[outcome]              "Account-routing lookups, by what the cache had for them."

@@ -1,9 +1,6 @@
 //! Forwarding: one request to one endpoint of the permit's cluster, and its answer back.
 //!
-//! A request is sent again, at most twice, only if that cannot make anything happen twice: it was never sent, or
-//! it is idempotent (RFC 9110 section 9.2.2) and the connection it was sent on was closed before a byte of an answer:
-//! a pooled one that went stale, or a new one that an ingress accepted just before it reloaded. Its body must be there from its first byte: not read yet, or, if the ingress says that it did not
-//! process what it got of it, still kept.
+//! What breaks before its answer may be sent once more: see [`retry`].
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -21,8 +18,8 @@ use crate::request::Requests;
 use crate::request::admit::Admitted;
 use crate::request::body::{AnswerBody, Broken, RequestBody};
 use crate::request::exchange::Exchange;
-use crate::request::{headers, respond};
-use crate::upstream::{IngressBody, Lease, SendError, Traffic, Way};
+use crate::request::{headers, respond, retry};
+use crate::upstream::{IngressBody, Lease, Traffic, Way};
 
 /// A refusal, and the exchange it is the end of.
 pub type Refused = (Refusal, Exchange);
@@ -90,6 +87,7 @@ async fn send(
     let traffic = traffic(connection, parts, &body);
     let mut way = Way::Pooled;
     let mut attempt = 1;
+    requests.retries.earn();
     loop {
         let leased = requests.upstream.lease(cluster, way, traffic).await;
         let mut lease = leased.map_err(|error| {
@@ -121,14 +119,17 @@ async fn send(
             Some(Broken::Gone) => return Err(Failed::ClientBroke),
             None => {}
         }
-        let Some(next) = again(&error, attempt, parts, &body) else {
+        way = retry::again(&requests.retries, &error, attempt, parts, &body).map_err(|no| {
+            let over_budget = no == retry::No::OverBudget;
             tracing::warn!(
-                request_id = %exchange.id(), %cluster, %error,
+                request_id = %exchange.id(), %cluster, %error, over_budget,
                 "the ingress broke before it answered"
             );
-            return Err(Refusal::UpstreamBroke.into());
-        };
-        way = next;
+            if over_budget {
+                requests.metrics.upstream_retry_withheld();
+            }
+            Refusal::from(no)
+        })?;
         attempt += 1;
         tracing::debug!(request_id = %exchange.id(), %error, attempt, "the ingress broke, once more");
         requests.metrics.upstream_retried();
@@ -151,29 +152,6 @@ fn traffic(connection: &Connection, parts: &Parts, body: &RequestBody) -> Traffi
 
 // From here on HTTP/1.1 took less CPU for an answer than HTTP/2: 15 % at 64 KiB, and 8 % more at 100 bytes.
 const BULK_BYTES: u64 = 32 * 1024;
-
-/// Whether the request may be sent again, and on which connection.
-///
-/// Where many requests share a connection that the ingress ends, they all meet on the next one, and it may end
-/// as well before all of them had their turn. So the last attempt opens a connection whose first request it is.
-fn again(error: &SendError, attempt: u32, parts: &Parts, body: &RequestBody) -> Option<Way> {
-    if attempt > RETRIES_MAX {
-        return None;
-    }
-    if error.never_sent() {
-        let way = if attempt < RETRIES_MAX {
-            Way::Pooled
-        } else {
-            Way::Fresh
-        };
-        return body.whole().then_some(way);
-    }
-    let repeatable = error.before_answer() && parts.method.is_idempotent() && !body.touched();
-    repeatable.then_some(Way::Fresh)
-}
-
-// Limit: one for the pooled connection that went stale, one for the new one that met a reload.
-const RETRIES_MAX: u32 = 2;
 
 /// Why there is no answer of the ingress's.
 enum Failed {

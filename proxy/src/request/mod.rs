@@ -10,6 +10,7 @@ pub mod forward;
 pub mod headers;
 pub mod limits;
 pub mod respond;
+pub mod retry;
 pub mod upgrade;
 
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub struct Requests {
     pub credentials: Arc<Credentials>,
     /// This worker's connections to the ingress.
     pub upstream: Arc<Upstream>,
+    /// What may be sent to the ingress once more.
+    pub retries: retry::Budget,
     /// Requests in flight in the process.
     pub load: Arc<Load>,
     /// Counters.

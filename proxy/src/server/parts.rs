@@ -172,6 +172,10 @@ impl Parts {
             authorizer: Arc::clone(&self.authorizer),
             credentials: Arc::clone(&self.credentials),
             upstream,
+            retries: request::retry::Budget::new(
+                config.upstream.retry_reserve,
+                config.upstream.retry_percent,
+            ),
             load: Arc::clone(&self.load),
             metrics: Arc::clone(&self.metrics),
             access_log: self.access_log.clone(),
