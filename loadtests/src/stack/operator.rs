@@ -15,7 +15,6 @@ use super::accounts::{ACCOUNTS, Account};
 use super::client::{Answer, ClientError, Connection, Protocol, Tls, empty, full, open};
 use super::events::Events;
 use super::routing::ROUTING_NAME;
-use super::{Deadline, child::READY_TIMEOUT};
 use crate::proxy_v2::Header;
 
 /// The workspace that all accounts of the stack are in.
@@ -262,12 +261,6 @@ impl Operator {
     pub async fn head(&self) -> Result<u64, OperatorError> {
         let page = self.get("/v1/changes?after=0").await?;
         Ok(page["head"]["sequence"].as_u64().unwrap_or_default())
-    }
-
-    /// Waits until the service answers again.
-    pub async fn answers(&self) -> bool {
-        let answers = async || self.get("/v1/workspaces").await.ok();
-        Deadline::after(READY_TIMEOUT).poll(answers).await.is_some()
     }
 }
 

@@ -120,6 +120,9 @@ fn launch_with(stage: &Routed, name: &str, snapshot: &[u8]) -> Result<Postern, B
 /// Starts one that may not become ready, and asks it why.
 async fn unready(stage: &Routed, name: &str, snapshot: &[u8]) -> Result<(Postern, String), Broken> {
     let postern = launch_with(stage, name, snapshot)?;
+    let answers = async || postern.probe_answer("/readyz").await.ok();
+    let answers = Deadline::after(READY_TIMEOUT).poll(answers).await;
+    expect(answers.is_some(), || "it does not answer".to_owned())?;
     sleep(NOT_READY).await;
     let answer = postern.probe_answer("/readyz").await?;
     expect(

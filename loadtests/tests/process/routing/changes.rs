@@ -7,7 +7,7 @@ use postern_loadtests::stack::client::Protocol;
 use postern_loadtests::stack::operator::account_path;
 use serde_json::{Value, json};
 
-use super::{becomes, routed};
+use super::{becomes, routed, settles};
 use crate::scene::{says_back, until};
 
 fn account(hosts: &[&str], cluster: &str, key: &str) -> Value {
@@ -56,10 +56,7 @@ async fn a_host_that_moves_to_another_account_takes_its_new_links_only() {
         403
     );
     assert!(!scene.ingress_saw("/nonce/gone"));
-    until("the new link", async || {
-        scene.status(LINK_B, HOST_A_ARCHIVE, "/nonce/new").await == 200
-    })
-    .await;
+    settles(&scene, LINK_B, HOST_A_ARCHIVE, "/nonce/new", 200).await;
     // What it still has, it keeps, on the connection that it has.
     assert_eq!(main.get("/nonce/kept").await.unwrap().status, 200);
 }
@@ -73,10 +70,7 @@ async fn a_key_that_is_lost_and_found_shows_on_an_open_connection() {
         operator.put(&path, &account).await.unwrap();
     };
     key("accessible").await;
-    until("the key", async || {
-        scene.status(LINK_KEY, HOST_KEY, "/nonce/found").await == 200
-    })
-    .await;
+    settles(&scene, LINK_KEY, HOST_KEY, "/nonce/found", 200).await;
     for protocol in Protocol::ALL {
         let mut open = scene.connect(LINK_KEY, HOST_KEY, protocol).await;
         assert_eq!(open.get("/nonce/before").await.unwrap().status, 200);
@@ -124,10 +118,7 @@ async fn a_cluster_that_this_postern_has_not_is_nowhere_to_go() {
         .put(&path, &account(&hosts, "elsewhere", "accessible"))
         .await
         .unwrap();
-    until("a refusal", async || {
-        scene.status(LINK_A, HOST_A, "/nonce/nowhere").await != 200
-    })
-    .await;
+    settles(&scene, LINK_A, HOST_A, "/nonce/nowhere", 503).await;
     let path_refused = "/nonce/nowhere-at-all";
     assert_eq!(scene.status(LINK_A, HOST_A, path_refused).await, 503);
     assert!(!scene.ingress_saw(path_refused));
@@ -137,8 +128,5 @@ async fn a_cluster_that_this_postern_has_not_is_nowhere_to_go() {
         .put(&path, &account(&hosts, "dicom", "accessible"))
         .await
         .unwrap();
-    until("a route", async || {
-        scene.status(LINK_A, HOST_A, "/nonce/back").await == 200
-    })
-    .await;
+    settles(&scene, LINK_A, HOST_A, "/nonce/back", 200).await;
 }

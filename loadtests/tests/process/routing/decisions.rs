@@ -8,7 +8,7 @@ use postern_loadtests::stack::client::Protocol;
 use postern_loadtests::stack::operator::{account_path, connection_path};
 use serde_json::json;
 
-use super::routed;
+use super::{routed, settles};
 
 #[tokio::test]
 async fn every_state_is_decided_as_the_service_says() {
@@ -55,10 +55,7 @@ async fn what_nobody_can_say_is_refused_until_somebody_can() {
         .restart()
         .await
         .unwrap();
-    crate::scene::until("an answer", async || {
-        scene.status(LINK_UNKNOWN, HOST_A, "/nonce/again").await == 403
-    })
-    .await;
+    settles(&scene, LINK_UNKNOWN, HOST_A, "/nonce/again", 403).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ mod decisions;
 mod forward;
 mod rotation;
 
-use postern_loadtests::stack::client::Connection;
+use postern_loadtests::stack::client::{Connection, Protocol};
 use postern_loadtests::stack::local::LocalOptions;
 use postern_loadtests::stack::operator::Operator;
 use postern_loadtests::stack::routing::{Routing, RoutingOptions};
@@ -33,6 +33,22 @@ async fn becomes(connection: &mut Connection, path: &str, status: u16) {
     until(&format!("{status} for {path}"), async || {
         let answer = connection.get(path).await;
         answer.is_ok_and(|answer| answer.status == status)
+    })
+    .await;
+}
+
+/// Waits until a request of this link over a new connection gets this status. A connection may be ended under its request
+/// when the link is revoked at that moment.
+async fn settles(scene: &Scene, link_id: u32, host: &str, path: &str, status: u16) {
+    until(&format!("{status} for link {link_id}"), async || {
+        let connection = scene.stack.connect(link_id, host, Protocol::Http1).await;
+        match connection {
+            Ok(mut connection) => connection
+                .get(path)
+                .await
+                .is_ok_and(|answer| answer.status == status),
+            Err(_) => false,
+        }
     })
     .await;
 }

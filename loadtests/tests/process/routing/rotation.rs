@@ -8,7 +8,7 @@ use postern_loadtests::stack::routing::ROUTING_NAME;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::{routed, routing};
+use super::{routed, routing, settles};
 use crate::scene::{Scene, until};
 
 const ACCOUNT: &str = "hospital-a";
@@ -32,15 +32,9 @@ async fn shown(scene: &Scene) -> CertificateDer<'static> {
 async fn decisions_arrive(scene: &Scene) {
     let operator = routing(scene).operator().unwrap();
     operator.approve(ACCOUNT, LINK_PENDING).await.unwrap();
-    until("an approval", async || {
-        scene.status(LINK_PENDING, HOST_A, "/nonce/approved").await == 200
-    })
-    .await;
+    settles(scene, LINK_PENDING, HOST_A, "/nonce/approved", 200).await;
     operator.reject(ACCOUNT, LINK_PENDING).await.unwrap();
-    until("a rejection", async || {
-        scene.status(LINK_PENDING, HOST_A, "/nonce/rejected").await == 403
-    })
-    .await;
+    settles(scene, LINK_PENDING, HOST_A, "/nonce/rejected", 403).await;
 }
 
 #[tokio::test]
