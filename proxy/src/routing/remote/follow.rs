@@ -409,6 +409,7 @@ fn pauses() -> ExponentialBackoff {
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 // Limit: a snapshot of ten million links is half a gigabyte.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_mins(5);
-// With jitter up to twice as long.
+// With jitter up to twice as long: who follows again within a second misses no revocation for longer than that. A fleet of
+// hundreds then makes hundreds of handshakes within a second, once.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
