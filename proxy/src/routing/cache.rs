@@ -186,7 +186,8 @@ impl RouteCache {
 
     /// The answer, if it can be given at once. Allocates nothing if it is fresh; if it may be given stale, the
     /// source is asked in the background. `None` is no answer: only [`RouteCache::get`] can tell.
-    pub fn try_hit(&self, link: LinkId, host: &HostName) -> Option<Lookup> {
+    #[cfg(test)]
+    fn try_hit(&self, link: LinkId, host: &HostName) -> Option<Lookup> {
         self.remembered(self.shared.keys.key(Some(link), host))
     }
 
