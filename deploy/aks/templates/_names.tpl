@@ -90,3 +90,13 @@ capabilities:
     matchLabels:
       {{- toYaml .Values.monitoring.labels | nindent 6 }}
 {{- end }}
+
+{{/* Fewer gateway pods only slowly: each that goes ends long uploads. */}}
+{{- define "postern.scaling" -}}
+scaleDown:
+  stabilizationWindowSeconds: 1800
+  policies:
+    - type: Pods
+      value: 1
+      periodSeconds: 600
+{{- end }}

@@ -22,7 +22,10 @@ GATEWAY_WITHOUT_FRONTEND = "gateway-1.3"
 AKS_LETS_THROUGH = {
     "service": {"metadata.annotations", "spec.type", "spec.loadBalancerSourceRanges", "spec.externalTrafficPolicy"},
     "deployment": {"spec.template.spec.topologySpreadConstraints"},
-    "horizontalPodAutoscaler": {"spec.metrics", "spec.minReplicas", "spec.maxReplicas"},
+    "horizontalPodAutoscaler": {
+        "spec.metrics", "spec.minReplicas", "spec.maxReplicas",
+        "spec.behavior.scaleDown.stabilizationWindowSeconds", "spec.behavior.scaleDown.policies",
+    },
     "podDisruptionBudget": {"spec.minAvailable"},
 }
 
