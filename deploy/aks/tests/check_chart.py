@@ -198,7 +198,7 @@ class Pods(EachCase):
             self.assertGreater(spec["securityContext"]["runAsUser"], 0)
             self.assertEqual(spec["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"})
             self.assertIs(spec["automountServiceAccountToken"], False)
-                self.assertIs(spec["enableServiceLinks"], False)
+            self.assertIs(spec["enableServiceLinks"], False)
             for absent in ("hostNetwork", "hostPID", "hostIPC", "initContainers"):
                 self.assertNotIn(absent, spec)
             for container in spec["containers"]:
