@@ -29,7 +29,6 @@ CASES = {
         "routing.loadBalancer.address": "10.30.0.11",
     },
     "without account routing": {"routing.enabled": False},
-    "account routing in the mesh": {"class": "istio", "monitoring.enabled": True},
     "without network policies": {"networkPolicy.enabled": False},
     "DICOM alone, in our namespace": {"routes.fhir.enabled": False, "routes.dicom.service.namespace": ""},
     "image by digest": {"routing.image.tag": "", "routing.image.digest": "sha256:" + "0" * 64},

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import unittest
 
+from certificates import authority, signed
 from chart import NAMESPACE, RELEASE, EachCase, case, each, quiet
 
 MOUNT = "/var/run/postern/certificates"
@@ -49,16 +50,9 @@ def mounted(folder):
     version = folder / "mount" / "..2026_11_21"
     version.mkdir(parents=True)
 
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=internal",
-            "-addext", "keyUsage=critical,keyCertSign,cRLSign")
-    openssl("req", "-x509", *key, "-CA", "ca.pem", "-CAkey", "ca.key", "-keyout", "server.key", "-out", "leaf.pem",
-            "-subj", f"/CN={RELEASE}-routing", "-addext", "basicConstraints=critical,CA:FALSE",
-            "-addext", f"subjectAltName=DNS:{RELEASE}-routing.{NAMESPACE}.svc", "-addext", "extendedKeyUsage=serverAuth")
-    (version / "server.pem").write_text((folder / "server.key").read_text() + (folder / "leaf.pem").read_text())
+    authority(folder)
+    signed(folder, "server", f"{RELEASE}-routing.{NAMESPACE}.svc", "serverAuth")
+    (version / "server.pem").write_text((folder / "server.key").read_text() + (folder / "server.pem").read_text())
     (version / "client-ca.pem").write_text((folder / "ca.pem").read_text())
     data = folder / "mount" / "..data"
     data.symlink_to(version.name)

@@ -1,8 +1,10 @@
 """Wrong values are refused, with a sentence that says which."""
 
+import os
+import subprocess
 import unittest
 
-from chart import Refused, render
+from chart import CHART, HERE, Refused, quiet, render
 
 # Values, and what Helm says of them.
 REFUSED = [
@@ -36,6 +38,11 @@ REFUSED = [
 
 
 class Values(unittest.TestCase):
+    def test_the_chart_has_no_lint(self):
+        done = subprocess.run([os.environ["HELM"], "lint", "--strict", str(CHART), "--values", str(HERE / "values.yaml")],
+                              capture_output=True, text=True, env=quiet())
+        self.assertEqual(done.returncode, 0, done.stdout)
+
     def test_wrong_ones_are_refused(self):
         for values, sentence in REFUSED:
             with self.subTest(str(values)):
