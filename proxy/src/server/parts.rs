@@ -239,7 +239,7 @@ fn clusters(config: &Config) -> Result<Clusters, ServerError> {
                 name,
                 server_name,
                 protocol,
-                &options.endpoints,
+                options.endpoints.iter().copied(),
             ))
         })
         .collect()
