@@ -312,7 +312,9 @@ impl Watched {
         let server = options.server.into_iter();
         let tickets = options.ticket_keys;
         Self {
-            server: server.map(|(path, names)| Source::server(path, names)).collect(),
+            server: server
+                .map(|(path, names)| Source::server(path, names))
+                .collect(),
             client: Pair::new(
                 (CredentialUse::Client, options.identity),
                 (CredentialUse::Trust, options.trust),

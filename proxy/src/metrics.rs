@@ -25,9 +25,9 @@ use prometheus::{
 
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
-    CacheEntry, ConfigOutcome, ConnectOutcome, CredentialUse, DistrustReason, LookupEnd, LookupOutcome, Protocol,
-    ReloadOutcome, Reused, RevocationStage, SnapshotRefusal, StatusClass, TlsVersion,
-    UpstreamGeneration,
+    CacheEntry, ConfigOutcome, ConnectOutcome, CredentialUse, DistrustReason, LookupEnd,
+    LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage, SnapshotRefusal, StatusClass,
+    TlsVersion, UpstreamGeneration,
 };
 use self::process::Process;
 pub use self::reloads::Reloads;

@@ -37,7 +37,7 @@ impl Page {
     /// The state now.
     pub(super) fn of(sources: &Sources, progress: Progress) -> Self {
         let places = sources.credentials.places();
-        let mut clusters: Vec<_> = sources.clusters.iter().map(Cluster::of).collect();
+        let mut clusters: Vec<_> = sources.clusters.iter().map(|it| Cluster::of(&it)).collect();
         clusters.sort_by(|one, other| one.name.cmp(&other.name));
         Self {
             mode: sources.authorizer.mode().label(),

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::access_log::AccessLog;
-use crate::config::{DrainOptions, Mode as ConfiguredMode};
+use crate::config::{Config, DrainOptions, Mode as ConfiguredMode};
 use crate::connection::authorize::Mode;
 use crate::credentials;
 use crate::routing::{ClusterName, RouteCache, RouteCacheOptions, RouteFile};
@@ -80,7 +80,7 @@ fn fixture() -> Fixture {
     let cache = RouteCache::new(Arc::new(routes), RouteCacheOptions::default());
     let name = ServerName::try_from("z1.internal.example").unwrap();
     let endpoints = ["10.0.0.1:443", "10.0.0.2:443"].map(|text| text.parse().unwrap());
-    let cluster = Cluster::new(dicom(), name, Protocol::Auto, &endpoints);
+    let cluster = Cluster::new(dicom(), name, Protocol::Auto, endpoints);
     cluster.failed(endpoints[1], &crate::upstream::ConnectError::Alpn);
     let readiness = Arc::new(Readiness::default());
     readiness.condition("routes").set(true);

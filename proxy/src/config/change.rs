@@ -182,7 +182,10 @@ mod tests {
         new.upstream.clusters.insert("dicom".into(), cluster);
         let changes = Changes::between(&old, &new).unwrap();
         assert_eq!(changes.needs_upgrade, ["routes.file", "workers"]);
-        assert_eq!(changes.live, ["http.headers_max", "upstream.clusters.dicom"]);
+        assert_eq!(
+            changes.live,
+            ["http.headers_max", "upstream.clusters.dicom"]
+        );
         assert!(changes.touch(&["upstream.clusters"]) && changes.touch(&["upstream.x", "http"]));
         assert!(!changes.touch(&["upstream.clusters.dicom.name", "workers"]));
 

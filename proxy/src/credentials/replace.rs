@@ -31,7 +31,8 @@ impl Credentials {
             self.metrics.credential_generation(client.generation);
             self.client.store(Some(Arc::new(client)));
         }
-        if let (true, Some(pair), Some(routing)) = (routing_changed, &mut next.routing, &self.routing)
+        if let (true, Some(pair), Some(routing)) =
+            (routing_changed, &mut next.routing, &self.routing)
             && let Some(client) = self.renew(pair)
         {
             routing.store(Some(Arc::new(client)));
@@ -59,7 +60,10 @@ impl Watched {
         let sources = self.sources_mut().filter(is_new);
         let mut rejected: Vec<_> = sources.filter_map(|source| source.prove(now)).collect();
         if let Some(keys) = &mut self.ticket_keys
-            && !before.ticket_keys.as_ref().is_some_and(|known| known.is(keys))
+            && !before
+                .ticket_keys
+                .as_ref()
+                .is_some_and(|known| known.is(keys))
         {
             rejected.extend(keys.prove(now));
         }
@@ -68,7 +72,10 @@ impl Watched {
 
     /// What both have goes on as it is here. There, what is in use no longer is left.
     fn take_over(&mut self, before: &mut Self) {
-        for source in self.sources_mut().filter(|source| source.current().is_none()) {
+        for source in self
+            .sources_mut()
+            .filter(|source| source.current().is_none())
+        {
             if let Some(known) = before.sources_mut().find(|known| known.is(source)) {
                 std::mem::swap(known, source);
             }
@@ -107,6 +114,8 @@ impl Watched {
 impl Pair {
     /// Whether what is in use from one of its places is not the one of before.
     fn is_new(&self) -> bool {
-        [&self.identity, &self.trust].iter().any(|source| !source.was_used())
+        [&self.identity, &self.trust]
+            .iter()
+            .any(|source| !source.was_used())
     }
 }

@@ -166,7 +166,8 @@ impl RouteFile {
     /// Its accounts may live on these clusters from now on. The file is judged anew by the next
     /// [`RouteFile::reload`]; what was taken before goes on holding.
     pub fn know(&self, clusters: impl IntoIterator<Item = ClusterName>) {
-        self.clusters.store(Arc::new(clusters.into_iter().collect()));
+        self.clusters
+            .store(Arc::new(clusters.into_iter().collect()));
         let mut seen = self.seen();
         (seen.stamp, seen.judged) = (None, None);
     }

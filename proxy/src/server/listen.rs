@@ -22,8 +22,8 @@ use tokio::sync::watch;
 
 use crate::admin::Admin;
 use crate::config::Config;
-use crate::connection::accept::{Accepted, Seats, TrustedSources};
 use crate::connection;
+use crate::connection::accept::{Accepted, Seats, TrustedSources};
 use crate::outcome::Ending;
 use crate::probe::Health;
 use crate::server::ServerError;

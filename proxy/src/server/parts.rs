@@ -130,11 +130,8 @@ impl Parts {
             readiness.condition("ingress"),
             Arc::clone(&metrics),
         ));
-        let sources = TrustedSources::new(
-            networks(config),
-            Arc::clone(&metrics),
-            access_log.clone(),
-        );
+        let sources =
+            TrustedSources::new(networks(config), Arc::clone(&metrics), access_log.clone());
         Ok(Self {
             in_force,
             bounds,
@@ -252,7 +249,7 @@ pub fn clusters(config: &Config) -> Result<Vec<Cluster>, ServerError> {
                 name,
                 server_name,
                 protocol,
-                &options.endpoints,
+                options.endpoints.iter().copied(),
             ))
         })
         .collect()

@@ -63,11 +63,14 @@ impl Health {
         let Some(identity) = self.credentials.client() else {
             return false;
         };
-        let all = self
-            .clusters
-            .iter()
-            .flat_map(|cluster| cluster.endpoints().map(move |endpoint| (cluster, endpoint)));
-        let checks = all.map(|(cluster, endpoint)| self.check_one(cluster, endpoint, &identity));
+        let all = self.clusters.iter().flat_map(|cluster| {
+            let states = cluster.states();
+            states.map(move |(endpoint, _)| (Arc::clone(&cluster), endpoint))
+        });
+        let identity = &identity;
+        let checks = all.map(|(cluster, endpoint)| async move {
+            self.check_one(&cluster, endpoint, identity).await
+        });
         // All at once: one that does not answer must not keep the others waiting.
         join_all(checks).await.contains(&true)
     }

@@ -9,6 +9,7 @@
 mod answer;
 mod cluster;
 mod connect;
+mod endpoints;
 mod health;
 mod http2;
 mod pool;
@@ -24,6 +25,7 @@ use http::{Request, Response};
 pub use answer::{BodyError, IngressBody};
 pub use cluster::{Cluster, Clusters, Protocol};
 pub use connect::ConnectError;
+pub use endpoints::{Place, Target};
 pub use health::Health;
 
 use crate::credentials::{ClientCredentials, Credentials};
@@ -77,6 +79,22 @@ pub struct Upstream {
     metrics: Arc<Metrics>,
 }
 
+/// What there is for a request.
+enum Found {
+    /// A connection.
+    Lease(Lease),
+    /// Places to connect to.
+    Search(Search),
+}
+
+/// What is needed to connect, whatever is replaced meanwhile.
+struct Search {
+    cluster: Arc<Cluster>,
+    identity: Arc<ClientCredentials>,
+    protocol: Protocol,
+    candidates: Vec<SocketAddr>,
+}
+
 /// Where a connection to send on comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -115,6 +133,9 @@ pub enum LeaseError {
     /// The route names a cluster that the configuration does not have.
     #[error("no cluster `{0}` is configured")]
     NoCluster(ClusterName),
+    /// The cluster's names have no addresses: none has been resolved, or not for too long.
+    #[error("no address of an ingress endpoint of `{0}` is known")]
+    NoEndpoint(ClusterName),
     /// No endpoint could be connected to.
     #[error("no endpoint of the cluster answered; last tried {endpoint}")]
     Connect {
@@ -169,13 +190,17 @@ impl Upstream {
         way: Way,
         traffic: Traffic,
     ) -> Result<Lease, LeaseError> {
-        let cluster = self.cluster(cluster)?;
-        let mut protocol = cluster.protocol_for(traffic);
+        let suits = |cluster: &Cluster| cluster.protocol_for(traffic);
         loop {
-            match self.lease_by(cluster, protocol, way, traffic).await {
+            let search = match self.look(cluster, suits, way, traffic)? {
+                Found::Lease(lease) => return Ok(lease),
+                Found::Search(search) => search,
+            };
+            let (cluster, protocol) = (Arc::clone(&search.cluster), search.protocol);
+            // Boxed: connecting is rare and its future is large; every request would carry it.
+            match Box::pin(self.connect(search, way, traffic)).await {
                 Err(error) if protocol != cluster.protocol && error.is_alpn() => {
                     cluster.speaks_no_http1();
-                    protocol = cluster.protocol;
                 }
                 leased => return leased,
             }
@@ -184,57 +209,68 @@ impl Upstream {
 
     /// The same by HTTP/1.1, for upgrades.
     pub async fn lease_http1(&self, cluster: &ClusterName) -> Result<Lease, LeaseError> {
-        let cluster = self.cluster(cluster)?;
         let traffic = Traffic {
             replayable: false,
             bulk: false,
         };
-        self.lease_by(cluster, Protocol::Http1, Way::Pooled, traffic)
-            .await
+        match self.look(cluster, |_| Protocol::Http1, Way::Pooled, traffic)? {
+            Found::Lease(lease) => Ok(lease),
+            Found::Search(search) => Box::pin(self.connect(search, Way::Pooled, traffic)).await,
+        }
     }
 
-    fn cluster(&self, name: &ClusterName) -> Result<&Cluster, LeaseError> {
-        self.clusters
-            .get(name)
-            .ok_or_else(|| LeaseError::NoCluster(name.clone()))
-    }
-
-    async fn lease_by(
+    /// Looks for a connection to the endpoint whose turn it is. Never waits: clusters and endpoints may be replaced
+    /// while we do, and here none of them is.
+    fn look(
         &self,
-        cluster: &Cluster,
-        protocol: Protocol,
+        name: &ClusterName,
+        protocol: impl Fn(&Cluster) -> Protocol,
         way: Way,
         traffic: Traffic,
-    ) -> Result<Lease, LeaseError> {
+    ) -> Result<Found, LeaseError> {
+        let clusters = self.clusters.load();
+        let cluster =
+            cluster::find(&clusters, name).ok_or_else(|| LeaseError::NoCluster(name.clone()))?;
         let identity = self.credentials.client().ok_or(LeaseError::NoIdentity)?;
-        let mut candidates = cluster.candidates();
+        let protocol = protocol(cluster);
+        let (endpoints, turn) = cluster.turn();
+        let mut candidates = endpoints.candidates(turn);
         let Some(first) = candidates.next() else {
-            return Err(LeaseError::NoCluster(cluster.name.clone()));
+            return Err(LeaseError::NoEndpoint(name.clone()));
         };
         let key = pool::Key {
+            cluster: cluster.number,
             endpoint: first,
             generation: identity.generation,
             protocol,
         };
-        if let Some(pooled) = self.pooled(&key, way, traffic) {
-            return Ok(self.reuse(key, pooled));
-        }
-        // Boxed: connecting is rare and its future is large; every request would carry it.
-        let candidates = std::iter::once(first).chain(candidates);
-        let want = (protocol, way, traffic);
-        Box::pin(self.connect(cluster, want, &identity, candidates)).await
+        Ok(match self.pooled(&key, way, traffic) {
+            Some(pooled) => Found::Lease(self.reuse(key, pooled)),
+            None => Found::Search(Search {
+                cluster: Arc::clone(cluster),
+                identity,
+                protocol,
+                candidates: std::iter::once(first).chain(candidates).collect(),
+            }),
+        })
     }
 
     async fn connect(
         &self,
-        cluster: &Cluster,
-        (protocol, way, traffic): (Protocol, Way, Traffic),
-        identity: &ClientCredentials,
-        candidates: impl Iterator<Item = SocketAddr>,
+        search: Search,
+        way: Way,
+        traffic: Traffic,
     ) -> Result<Lease, LeaseError> {
+        let Search {
+            cluster,
+            identity,
+            protocol,
+            candidates,
+        } = search;
         let mut last = None;
         for endpoint in candidates {
             let key = pool::Key {
+                cluster: cluster.number,
                 endpoint,
                 generation: identity.generation,
                 protocol,
@@ -258,7 +294,7 @@ impl Upstream {
             }
             let started = Instant::now();
             let (options, tally) = (self.bounds.now(), &self.tally);
-            match connect::open(endpoint, cluster, protocol, identity, options, tally).await {
+            match connect::open(endpoint, &cluster, protocol, &identity, options, tally).await {
                 Ok(opened) => {
                     cluster.succeeded(endpoint);
                     self.metrics.upstream_connected(true);
@@ -276,7 +312,7 @@ impl Upstream {
         }
         match last {
             Some((endpoint, source)) => Err(LeaseError::Connect { endpoint, source }),
-            None => Err(LeaseError::NoCluster(cluster.name.clone())),
+            None => Err(LeaseError::NoEndpoint(cluster.name.clone())),
         }
     }
 
@@ -310,15 +346,19 @@ impl Upstream {
         }
     }
 
-    /// Closes what is idle for too long, too old or of a former credential generation, and in the end what is busy with
-    /// a former one, for ever.
+    /// Closes what is idle for too long, too old, of a former credential generation or goes to where the cluster is no
+    /// longer, and in the end what is busy with a former generation, for ever.
     pub async fn sweep_for_ever(&self) {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             if let Some(current) = self.credentials.client() {
                 self.tally.supersede(current.generation);
                 self.tally.cut(self.bounds.now().superseded_timeout);
-                self.pool.sweep(current.generation);
+                let clusters = self.clusters.load();
+                self.pool.sweep(|key| {
+                    key.generation == current.generation
+                        && clusters.iter().any(|cluster| cluster.uses(key))
+                });
             }
         }
     }

@@ -23,6 +23,8 @@ use crate::upstream::{Bounds, Options, SendError};
 /// What a pooled connection is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
+    /// The number of the cluster, whose name was verified.
+    pub cluster: u64,
     /// Where it goes.
     pub endpoint: SocketAddr,
     /// Which client certificate and CA it was opened with.
@@ -255,12 +257,13 @@ impl Pool {
         }
     }
 
-    /// Closes what is idle for too long, too old, closed, or of another generation than `current`.
-    pub fn sweep(&self, current: u64) {
+    /// Closes what is idle for too long, too old, closed, or not good for requests any more: `is_current` tells.
+    pub fn sweep(&self, is_current: impl Fn(&Key) -> bool) {
         let options = self.bounds.now();
         let (idle_max, age_max) = (options.idle_timeout, options.connection_age_max);
         self.places().retain_mut(|(key, place)| {
-            if key.generation != current {
+            let current = is_current(key);
+            if !current {
                 place.idle.clear();
             }
             place.idle.retain(|idle| {
@@ -269,11 +272,9 @@ impl Pool {
                     && idle.opened.elapsed() < age_max
             });
             place.shared.retain_mut(|shared| {
-                !shared.sender.is_closed()
-                    && key.generation == current
-                    && shared.opened.elapsed() < age_max
+                !shared.sender.is_closed() && current && shared.opened.elapsed() < age_max
             });
-            key.generation == current || !place.idle.is_empty()
+            current
         });
     }
 

@@ -88,7 +88,8 @@ impl Answers {
 
     /// Routes may live on these clusters from now on.
     pub(super) fn know(&self, clusters: impl IntoIterator<Item = ClusterName>) {
-        self.clusters.store(Arc::new(clusters.into_iter().collect()));
+        self.clusters
+            .store(Arc::new(clusters.into_iter().collect()));
     }
 
     /// The answer to whether `link`, or whoever asks, may reach `host`, asked when change `known` was the newest.
