@@ -9,6 +9,7 @@
 mod families;
 mod labels;
 mod process;
+mod reloads;
 mod route_service;
 mod table;
 #[cfg(test)]
@@ -24,11 +25,12 @@ use prometheus::{
 
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
-    CacheEntry, ConnectOutcome, CredentialUse, DistrustReason, LookupEnd, LookupOutcome, Protocol,
-    ReloadOutcome, Reused, RevocationStage, SnapshotRefusal, StatusClass, TlsVersion,
-    UpstreamGeneration,
+    CacheEntry, ConfigOutcome, ConnectOutcome, CredentialUse, DistrustReason, LookupEnd,
+    LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage, SnapshotRefusal, StatusClass,
+    TlsVersion, UpstreamGeneration,
 };
 use self::process::Process;
+pub use self::reloads::Reloads;
 pub use self::route_service::RouteService;
 use crate::access_log::AccessLog;
 use crate::config::Mode;
@@ -41,6 +43,7 @@ pub struct Metrics {
     registry: Registry,
     ready: IntGauge,
     draining: IntGauge,
+    reloads: Reloads,
     connections_open: IntGauge,
     connections_accepted: IntCounter,
     connections: ByReason<(&'static str, Blame)>,
@@ -126,6 +129,7 @@ impl Metrics {
         Ok(Self {
             ready: maker.gauge("postern_ready")?,
             draining: maker.gauge("postern_draining")?,
+            reloads: Reloads::new(&maker)?,
             connections_open: maker.gauge("postern_connections_open")?,
             connections_accepted: maker.counter("postern_connections_accepted_total")?,
             connections: ByReason::new(all_endings(), |(ending, blame)| {
@@ -370,6 +374,11 @@ impl Metrics {
         raise(&self.sampled().accept_errors, errors.total());
     }
 
+    /// What is counted about the configuration.
+    pub const fn reloads(&self) -> &Reloads {
+        &self.reloads
+    }
+
     /// What is counted about the account-routing service.
     pub const fn route_service(&self) -> &RouteService {
         &self.route_service
@@ -420,6 +429,14 @@ impl Metrics {
         {
             info.set(1);
         }
+    }
+
+    /// Nothing from `path` is in use any more; it was called `label`.
+    pub fn credential_left(&self, of: CredentialUse, path: &Path, label: &str) {
+        let path = path.to_string_lossy();
+        let _ = self
+            .credential_info
+            .remove_label_values(&[of.label(), &path, label]);
     }
 
     /// Whether session tickets are encrypted with a key that the fleet shares.

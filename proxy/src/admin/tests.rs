@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::access_log::AccessLog;
-use crate::config::{DrainOptions, Mode as ConfiguredMode};
+use crate::config::{Config, DrainOptions, Mode as ConfiguredMode};
 use crate::connection::authorize::Mode;
 use crate::credentials;
 use crate::routing::{ClusterName, RouteCache, RouteCacheOptions, RouteFile};
@@ -91,7 +91,9 @@ fn fixture() -> Fixture {
     };
     let (readiness_, seats_, metrics_) = (readiness.clone(), seats.clone(), metrics.clone());
     let (subscriber, telemetry) = telemetry::subscriber(LogLevel::Info, std::io::sink);
+    let in_force = InForce::new(Config::default(), Arc::clone(&metrics));
     let sources = Sources {
+        in_force: Arc::new(in_force),
         credentials: Arc::new(credentials(folder.path(), &metrics)),
         authorizer: Arc::new(Authorizer::new(Mode::Enforce, cache, Arc::clone(&metrics))),
         metrics,
@@ -104,7 +106,7 @@ fn fixture() -> Fixture {
         telemetry,
     };
     Fixture {
-        admin: Admin::new(&Config::default(), sources),
+        admin: Admin::new(sources),
         _log: Box::new(subscriber),
         _folder: folder,
     }

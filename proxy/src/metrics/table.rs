@@ -43,6 +43,9 @@ table! {
     Gauge     postern_mode[mode]                                "1 for the enforcement mode that is in force, 0 for the others."
     Gauge     postern_ready                                     "1 while the probes are told that this process is ready."
     Gauge     postern_draining                                  "1 while this process drains."
+    Counter   postern_reloads_total[outcome]                    "Reloads of the configuration (SIGHUP), by what they came to."
+    Gauge     postern_reload_refused                            "1 while the last reload was refused, so that the file is not what is in force."
+    Gauge     postern_config_loaded_seconds                     "Since when the configuration in force is, in seconds since 1970."
 
     Counter   postern_accept_errors_total                       "Failures to accept a connection, such as running out of file descriptors."
     Gauge     postern_connections_open                          "Client connections that are open."

@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use http::{Request, Response};
 
 pub use answer::{BodyError, IngressBody};
@@ -48,9 +49,29 @@ pub struct Options {
     pub superseded_timeout: Duration,
 }
 
+/// The bounds in force, for every worker and all that is open.
+#[derive(Debug)]
+pub struct Bounds(ArcSwap<Options>);
+
+impl Bounds {
+    /// These.
+    pub fn new(options: Options) -> Self {
+        Self(ArcSwap::from_pointee(options))
+    }
+
+    /// These from now on.
+    pub fn set(&self, options: Options) {
+        self.0.store(Arc::new(options));
+    }
+
+    fn now(&self) -> Options {
+        **self.0.load()
+    }
+}
+
 /// One worker's connections to the ingress.
 pub struct Upstream {
-    options: Options,
+    bounds: Arc<Bounds>,
     clusters: Arc<Clusters>,
     credentials: Arc<Credentials>,
     pool: Arc<Pool>,
@@ -144,16 +165,16 @@ impl LeaseError {
 }
 
 impl Upstream {
-    /// A worker's way to `clusters`. Opens nothing yet.
+    /// A worker's way to `clusters`. Opens nothing yet. The bounds are those that `bounds` holds at the time.
     pub fn new(
-        options: Options,
+        bounds: Arc<Bounds>,
         clusters: Arc<Clusters>,
         credentials: Arc<Credentials>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let pool = Arc::new(Pool::new(options, Arc::clone(&metrics)));
+        let pool = Arc::new(Pool::new(Arc::clone(&bounds), Arc::clone(&metrics)));
         Self {
-            options,
+            bounds,
             clusters,
             credentials,
             pool,
@@ -272,7 +293,7 @@ impl Upstream {
                 return Ok(self.reuse(key, pooled));
             }
             let started = Instant::now();
-            let (options, tally) = (self.options, &self.tally);
+            let (options, tally) = (self.bounds.now(), &self.tally);
             match connect::open(endpoint, &cluster, protocol, &identity, options, tally).await {
                 Ok(opened) => {
                     cluster.succeeded(endpoint);
@@ -332,7 +353,7 @@ impl Upstream {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             if let Some(current) = self.credentials.client() {
                 self.tally.supersede(current.generation);
-                self.tally.cut(self.options.superseded_timeout);
+                self.tally.cut(self.bounds.now().superseded_timeout);
                 let clusters = self.clusters.load();
                 self.pool.sweep(|key| {
                     key.generation == current.generation
