@@ -116,6 +116,7 @@ impl Reload {
                 Routes::Service(service) => service.know(names()),
             }
         }
+        parts.resolver.set_options(parts::resolve(&config));
         parts.bounds.set(parts::upstream(&config));
         parts.seats.set_max(config.data.connections_max);
         parts.load.set_max(config.http.requests_max);

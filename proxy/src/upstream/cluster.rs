@@ -133,10 +133,10 @@ impl Cluster {
         self.endpoints.load_full()
     }
 
-    /// One of the targets has these addresses now. Those that stay keep their state. Gives the set before.
-    pub fn resolved(&self, target: usize, addresses: &[SocketAddr]) -> Arc<Endpoints> {
+    /// One of the targets has these addresses now. Those that stay keep their state.
+    pub fn resolved(&self, target: usize, addresses: &[SocketAddr]) {
         self.endpoints
-            .rcu(|endpoints| endpoints.with(&self.targets, target, addresses))
+            .rcu(|endpoints| endpoints.with(&self.targets, target, addresses));
     }
 
     /// Whether a pooled connection may serve its requests.
