@@ -6,9 +6,11 @@
 //!
 //! Invariant: what [`Metrics::render`] shows is exactly the table, each metric with its help.
 
+mod dns;
 mod families;
 mod labels;
 mod process;
+mod reloads;
 mod route_service;
 mod table;
 #[cfg(test)]
@@ -22,13 +24,15 @@ use prometheus::{
     Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
+pub use self::dns::Dns;
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
-    CacheEntry, ConnectOutcome, CredentialUse, DistrustReason, LookupEnd, LookupOutcome, Protocol,
-    ReloadOutcome, Reused, RevocationStage, SnapshotRefusal, StatusClass, TlsVersion,
-    UpstreamGeneration,
+    CacheEntry, ConfigOutcome, ConnectOutcome, CredentialUse, DistrustReason, DnsOutcome,
+    LookupEnd, LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage, SnapshotRefusal,
+    StatusClass, TlsVersion, UpstreamGeneration,
 };
 use self::process::Process;
+pub use self::reloads::Reloads;
 pub use self::route_service::RouteService;
 use crate::access_log::AccessLog;
 use crate::config::Mode;
@@ -41,6 +45,7 @@ pub struct Metrics {
     registry: Registry,
     ready: IntGauge,
     draining: IntGauge,
+    reloads: Reloads,
     connections_open: IntGauge,
     connections_accepted: IntCounter,
     connections: ByReason<(&'static str, Blame)>,
@@ -60,6 +65,7 @@ pub struct Metrics {
     upstream_retries: IntCounter,
     upstream_retries_withheld: IntCounter,
     upstream_duration: Histogram,
+    dns: Dns,
     route_lookups: By<LookupOutcome, IntCounter>,
     route_lookup_duration: By<LookupEnd, Histogram>,
     route_cache_entries: By<CacheEntry, IntGauge>,
@@ -126,6 +132,7 @@ impl Metrics {
         Ok(Self {
             ready: maker.gauge("postern_ready")?,
             draining: maker.gauge("postern_draining")?,
+            reloads: Reloads::new(&maker)?,
             connections_open: maker.gauge("postern_connections_open")?,
             connections_accepted: maker.counter("postern_connections_accepted_total")?,
             connections: ByReason::new(all_endings(), |(ending, blame)| {
@@ -149,6 +156,7 @@ impl Metrics {
             upstream_retries: maker.counter("postern_upstream_retries_total")?,
             upstream_retries_withheld: maker.counter("postern_upstream_retries_withheld_total")?,
             upstream_duration: maker.histogram("postern_upstream_duration_seconds")?,
+            dns: Dns::new(&maker)?,
             route_lookups: maker.counters_by("postern_route_lookups_total")?,
             route_lookup_duration: maker.histograms("postern_route_lookup_duration_seconds")?,
             route_cache_entries: maker.gauges_by("postern_route_cache_entries")?,
@@ -370,6 +378,16 @@ impl Metrics {
         raise(&self.sampled().accept_errors, errors.total());
     }
 
+    /// What is counted about the configuration.
+    pub const fn reloads(&self) -> &Reloads {
+        &self.reloads
+    }
+
+    /// What is counted about the names of ingress endpoints.
+    pub const fn dns(&self) -> &Dns {
+        &self.dns
+    }
+
     /// What is counted about the account-routing service.
     pub const fn route_service(&self) -> &RouteService {
         &self.route_service
@@ -420,6 +438,14 @@ impl Metrics {
         {
             info.set(1);
         }
+    }
+
+    /// Nothing from `path` is in use any more; it was called `label`.
+    pub fn credential_left(&self, of: CredentialUse, path: &Path, label: &str) {
+        let path = path.to_string_lossy();
+        let _ = self
+            .credential_info
+            .remove_label_values(&[of.label(), &path, label]);
     }
 
     /// Whether session tickets are encrypted with a key that the fleet shares.

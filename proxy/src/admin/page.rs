@@ -7,7 +7,7 @@ use postern_certs::UnixTime;
 use super::certificates::{self, RefusedRow, Row};
 use super::{Progress, Sources};
 use crate::explain::ServiceContact;
-use crate::server::Phase;
+use crate::server::{History, Phase};
 
 /// What the page shows.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub(super) struct Page {
     waiting_for: Vec<&'static str>,
     ready: bool,
     progress: Progress,
+    configuration: History,
     routes_generation: u64,
     service: Option<ServiceContact>,
     certificates: Vec<Row>,
@@ -36,13 +37,14 @@ impl Page {
     /// The state now.
     pub(super) fn of(sources: &Sources, progress: Progress) -> Self {
         let places = sources.credentials.places();
-        let mut clusters: Vec<_> = sources.clusters.iter().map(Cluster::of).collect();
+        let mut clusters: Vec<_> = sources.clusters.iter().map(|it| Cluster::of(&it)).collect();
         clusters.sort_by(|one, other| one.name.cmp(&other.name));
         Self {
             mode: sources.authorizer.mode().label(),
             waiting_for: sources.readiness.waiting_for(),
             ready: sources.readiness.is_ready(),
             progress,
+            configuration: sources.in_force.history(),
             routes_generation: sources.authorizer.cache().generation(),
             service: sources.service.as_deref().map(ServiceContact::of),
             certificates: certificates::certificates(&places),
@@ -153,6 +155,10 @@ impl Display for Page {
                 "Requests in flight",
                 self.progress.requests_in_flight.to_string(),
             ),
+            (
+                "Configuration",
+                format!("in force since {:.0}", self.configuration.since),
+            ),
             ("Routes generation", self.routes_generation.to_string()),
         ] {
             writeln!(f, "<tr><th>{name}<td>{}", Escaped(&value))?;
@@ -167,6 +173,14 @@ impl Display for Page {
             )?;
         }
         f.write_str("</table>\n")?;
+        if let Some(refused) = &self.configuration.refusal {
+            writeln!(
+                f,
+                "<p class=bad>The reload at {:.0} was refused, and this configuration stays:</p>\n<pre>{}</pre>",
+                refused.at,
+                Escaped(&refused.why)
+            )?;
+        }
         self.write_certificates(f)?;
         self.write_clusters(f)?;
         f.write_str(LINKS)
@@ -226,6 +240,7 @@ const LINKS: &str = "<h2>More</h2>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::Refused;
 
     fn page() -> Page {
         Page {
@@ -236,6 +251,13 @@ mod tests {
                 phase: Phase::Serving,
                 connections: 3,
                 requests_in_flight: 1,
+            },
+            configuration: History {
+                since: jiff::Timestamp::UNIX_EPOCH,
+                refusal: Some(Refused {
+                    at: jiff::Timestamp::UNIX_EPOCH,
+                    why: "postern.toml:3: did you mean <data>?".into(),
+                }),
             },
             routes_generation: 7,
             service: Some(ServiceContact {
@@ -272,6 +294,8 @@ mod tests {
         for source in ["src=", "http:", "https:", "<script", "url("] {
             assert!(!text.contains(source), "{source}");
         }
+        assert!(text.contains("<tr><th>Configuration<td>in force since 1970-01-01T00:00:00Z"));
+        assert!(text.contains("<pre>postern.toml:3: did you mean &lt;data&gt;?</pre>"));
         assert!(text.contains("<td>10.0.0.1:443<td class=good>up"));
         assert!(text.contains("<td>10.0.0.2:443<td class=bad>down"));
         let service = "<td class=bad>last heard of 90 s ago, out of reach now, at change 812";

@@ -11,6 +11,7 @@
 //!
 //! Invariant: `postern defaults` prints every key there is, with the default that is in force.
 
+mod change;
 mod clients;
 mod listeners;
 mod operation;
@@ -27,13 +28,16 @@ pub use postern_chassis::{ConfigError, Findings};
 use postern_chassis::{Root, Section, Setting, options};
 use serde::{Deserialize, Serialize};
 
+pub use change::{Changes, Incomparable};
 pub use clients::{CertificatePlace, HttpOptions, RefuseBy, TlsOptions};
 pub use listeners::{AdminOptions, DataOptions, ProbeOptions, ProxyHeaderOptions};
 pub use operation::{
     AccessLogOptions, AccessLogOutput, CredentialOptions, DrainOptions, LogOptions,
 };
-pub use routes::{Endpoint, InvalidEndpoint, RouteCacheOptions, RouteOptions, RouteServiceOptions};
-pub use upstream::{ClusterOptions, UpstreamOptions, UpstreamProtocol};
+pub use routes::{
+    Endpoint, Host, InvalidEndpoint, RouteCacheOptions, RouteOptions, RouteServiceOptions,
+};
+pub use upstream::{ClusterEndpoint, ClusterOptions, UpstreamOptions, UpstreamProtocol};
 
 options! {
     /// Everything that can be configured.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -46,7 +47,7 @@ impl Phase {
 
 /// The drain of this process. Begins once.
 pub struct Drain {
-    options: DrainOptions,
+    options: Mutex<DrainOptions>,
     readiness: Arc<Readiness>,
     seats: Arc<Seats>,
     metrics: Arc<Metrics>,
@@ -65,7 +66,7 @@ impl Drain {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            options,
+            options: Mutex::new(options),
             readiness,
             seats,
             metrics,
@@ -74,6 +75,11 @@ impl Drain {
             cutting: watch::Sender::new(false),
             never: watch::Sender::new(false),
         }
+    }
+
+    /// It will keep to these, unless it has begun.
+    pub fn set_options(&self, options: DrainOptions) {
+        *self.options.lock() = options;
     }
 
     /// How far it is.
@@ -120,7 +126,8 @@ impl Drain {
         self.readiness.drain();
         self.metrics.draining();
         self.metrics.ready(false);
-        let Self { options, seats, .. } = self;
+        let options = self.options.lock().clone();
+        let seats = &self.seats;
         tracing::info!(
             notice_seconds = options.notice.as_secs_f64(),
             connections = seats.taken(),
