@@ -7,6 +7,7 @@ use http::Method;
 use postern_loadtests::proxy_v2::Header;
 use postern_loadtests::stack::client::{Connection, Protocol, STEP_TIMEOUT, empty, open};
 use postern_loadtests::stack::postern::{PROBE_SOURCE, TRUSTED_SOURCE};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{ask, unspec};
@@ -22,6 +23,10 @@ struct Quiet {
 impl Quiet {
     async fn start() -> Self {
         let scene = Scene::start(&[]).await;
+        let log = scene.stack.postern.operational_log();
+        // The last thing that it says of its start.
+        let ready = |line: &Value| line["message"] == "readiness" && line["ready"] == true;
+        log.wait_for("readiness", ready).await.unwrap();
         // Each listener has been asked once: what is made then and kept is no leak.
         for address in listeners(&scene) {
             let header = Header::Local;
@@ -35,7 +40,7 @@ impl Quiet {
         )
         .await;
         Self {
-            lines: scene.stack.postern.operational_log().all().len(),
+            lines: log.all().len(),
             descriptors: descriptors(&scene),
             scene,
         }
