@@ -321,7 +321,9 @@ mod tests {
             let health = Arc::clone(&health);
             held.push((near, tokio::spawn(async move { health.serve(far).await })));
         }
-        tokio::task::yield_now().await;
+        while health.places.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
         let closed = async || {
             let (mut near, far) = tokio::io::duplex(4096);
             let request = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
