@@ -235,11 +235,8 @@ impl Flow {
         crossed || (error.is_canceled() && self.kind.protocol == Protocol::Http2)
     }
 
-    /// Waits; `false` once the traffic is to end.
     async fn goes_on_after(&self, pause: Duration) -> bool {
-        let mut stopping = self.shared.stopping.subscribe();
-        let stopped = stopping.wait_for(|stopping| *stopping);
-        tokio::time::timeout(pause, stopped).await.is_err()
+        self.shared.goes_on_after(pause).await
     }
 
     fn done(&self) {
