@@ -162,6 +162,16 @@ mod tests {
     }
 
     #[test]
+    fn the_introduction_names_what_needs_another_process() {
+        let introduction = <Config as postern_chassis::Root>::INTRODUCTION;
+        let (_, list) = introduction.split_once("takes them up:\n").unwrap();
+        let listed = list.replace(['#', '\n', ' '], "");
+        let listed: Vec<_> = listed.trim_end_matches('.').split(',').collect();
+        let needed = KEYS.iter().filter(|(_, taken)| *taken == ByUpgrade);
+        assert_eq!(listed, needed.map(|(key, _)| *key).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn a_key_of_no_rule_needs_another_process() {
         assert_eq!(taken("data.listener"), ByUpgrade);
         assert_eq!(taken("httpx"), ByUpgrade);
