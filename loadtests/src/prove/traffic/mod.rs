@@ -6,14 +6,15 @@
 //!
 //! | kind | one of it |
 //! |---|---|
-//! | requests | a small GET on a connection that is kept, over HTTP/2 on several streams |
-//! | uploads | a body that is sent over [`UPLOAD_TIME`], on a connection that is kept; the back end counts its bytes |
+//! | requests | a small GET or POST on a connection that is kept, over HTTP/2 on several streams |
+//! | uploads | a body that is sent slowly on a connection that is kept; the back end compares each byte |
 //! | messages | a WebSocket message that comes back, on one WebSocket that is kept |
 //! | handshakes | a connection with a full handshake, and a request |
 //! | resumptions | a connection that resumes a session, to each target in turn, and a request |
 //!
 //! Nothing is sent twice: what fails is counted as failed, and a connection that ends as cut, unless the server had
-//! announced it.
+//! announced it. Who is sent away so (`Connection: close`, GOAWAY) finishes what is under way and comes back by a new
+//! connection.
 
 mod flow;
 mod tally;
@@ -31,9 +32,6 @@ pub use tally::{Count, Kind, Sort, Tally};
 use crate::stack::accounts::{HOST_A, LINK_A};
 use crate::stack::client::{Protocol, STEP_TIMEOUT, Tls};
 
-// Limit: what is in flight when the traffic is to end may take one step, after an upload at most.
-const STOP_TIMEOUT: Duration = STEP_TIMEOUT.saturating_add(UPLOAD_TIME);
-
 // Limit: connections with requests and no pause to speak of, a target and protocol.
 const REQUESTERS: usize = 2;
 
@@ -48,6 +46,12 @@ pub struct Targets {
     pub link_id: u32,
     /// The host they ask for.
     pub host: &'static str,
+    /// How long an upload takes.
+    pub upload_time: Duration,
+    /// How long a WebSocket is kept before its client closes it and opens another; to the end if `None`.
+    pub talk_time: Option<Duration>,
+    /// Clients with an upload, and clients with a WebSocket, for each protocol and target.
+    pub lasting: usize,
 }
 
 impl Targets {
@@ -58,6 +62,9 @@ impl Targets {
             tls,
             link_id: LINK_A,
             host: HOST_A,
+            upload_time: UPLOAD_TIME,
+            talk_time: None,
+            lasting: 1,
         }
     }
 }
@@ -101,7 +108,8 @@ impl Traffic {
                         Sort::Requests => REQUESTERS,
                         // One for all targets, below.
                         Sort::Resumptions => 0,
-                        _ => 1,
+                        Sort::Uploads | Sort::Messages => shared.targets.lasting,
+                        Sort::Handshakes => 1,
                     };
                     for _ in 0..count {
                         let kind = Kind { sort, protocol };
@@ -128,9 +136,11 @@ impl Traffic {
     pub async fn stop(mut self) -> Tally {
         self.shared.stopping.send_replace(true);
         let all = async { while self.flows.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+        // Limit: what is in flight may take one step, after an upload at most.
+        let limit = STEP_TIMEOUT + self.shared.targets.upload_time;
+        if tokio::time::timeout(limit, all).await.is_err() {
             let left = self.flows.len();
-            let finding = format!("{left} flows had no end within {STOP_TIMEOUT:?}");
+            let finding = format!("{left} flows had no end within {limit:?}");
             self.shared.tally().note(finding);
         }
         self.so_far()
