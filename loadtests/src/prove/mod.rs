@@ -7,6 +7,7 @@
 
 mod ca_rotation;
 mod decisions;
+mod drain;
 mod fleet;
 mod latency;
 mod nonces;
@@ -18,7 +19,9 @@ mod routing_fan_out;
 mod routing_outage;
 mod sidecar_herd;
 mod sign;
+mod site;
 pub mod traffic;
+mod upgrade;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -42,6 +45,8 @@ pub const SCENARIOS: &[Scenario] = &[
     routing_outage::SCENARIO,
     routing_crash::SCENARIO,
     routing_fan_out::SCENARIO,
+    upgrade::SCENARIO,
+    drain::SCENARIO,
 ];
 
 // Limit: of what a scenario found broken, so many findings are printed; the rest is counted.

@@ -84,11 +84,6 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Whether the connection took no more requests when this one came: nothing of it was sent.
-    pub fn was_not_sent(&self) -> bool {
-        matches!(self, Self::Http(error) if error.is_canceled())
-    }
-
     /// The TLS alert that the server answered the handshake with.
     pub fn alert(&self) -> Option<rustls::AlertDescription> {
         let Self::Handshake(error) = self else {

@@ -74,7 +74,7 @@ impl LoadBalancer {
         command.arg("-db").arg("-f").arg(&config);
         let mut child = Child::spawn("haproxy", command, folder)?;
         child.wait_for_port(address).await?;
-        let mut balancer = Self {
+        let balancer = Self {
             child,
             address,
             admin,

@@ -51,6 +51,8 @@ pub struct PosternOptions {
     pub environment: Vec<(String, String)>,
     /// The data listener's address; a free one on the loopback interface if `None`.
     pub listen: Option<SocketAddr>,
+    /// The program; the one that was built beside this one if `None`.
+    pub program: Option<PathBuf>,
 }
 
 /// Where a Postern of the stack has its routes from.
@@ -76,6 +78,7 @@ impl PosternOptions {
             more: String::new(),
             environment: Vec::new(),
             listen: None,
+            program: None,
         }
     }
 
@@ -146,7 +149,8 @@ impl Postern {
             configuration([data, probe, admin], credentials, options),
         )?;
 
-        let mut command = Command::new(binary("postern")?);
+        let program = options.program.clone();
+        let mut command = Command::new(program.map_or_else(|| binary("postern"), Ok)?);
         command
             .arg("run")
             .arg("-c")

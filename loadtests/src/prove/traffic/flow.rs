@@ -1,11 +1,13 @@
 //! One client: what it does again and again, until the traffic is to end.
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use h2::Reason;
 use http::header::CONNECTION;
 use http::{Method, StatusCode};
 use http_body_util::channel::Channel;
@@ -216,10 +218,14 @@ impl Flow {
         End::Ours
     }
 
-    /// Whether the server had sent GOAWAY before the request was sent, which goes elsewhere then.
+    /// Whether the request crossed GOAWAY: the server has not seen it, or says that it has done nothing about it ("the
+    /// client MAY retry the request on a new connection", RFC 9113 section 8.7). It goes elsewhere then.
     fn came_too_late(&self, error: &Failure) -> bool {
-        let not_sent = matches!(error, Failure::Client(error) if error.was_not_sent());
-        not_sent && self.kind.protocol == Protocol::Http2
+        let crossed = self.kind.protocol == Protocol::Http2 && error.is_of_goaway();
+        if crossed {
+            self.shared.tally().count(self.kind).crossed += 1;
+        }
+        crossed
     }
 
     /// Waits; `false` once the traffic is to end.
@@ -321,6 +327,18 @@ impl From<http::Error> for Failure {
 }
 
 impl Failure {
+    /// Whether all that is wrong is that the server had said goodbye.
+    fn is_of_goaway(&self) -> bool {
+        let Self::Client(ClientError::Http(error)) = self else {
+            return false;
+        };
+        let cause = error.source().and_then(|cause| cause.downcast_ref());
+        error.is_canceled()
+            || cause.is_some_and(|cause: &h2::Error| {
+                cause.is_go_away() && cause.is_remote() && cause.reason() == Some(Reason::NO_ERROR)
+            })
+    }
+
     /// The word that it is counted by.
     fn reason(&self) -> String {
         let word = match self {

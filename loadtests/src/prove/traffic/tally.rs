@@ -83,6 +83,8 @@ pub struct Count {
     pub cut: u64,
     /// Connections that the server ended after it had said so: `Connection: close`, GOAWAY.
     pub farewells: u64,
+    /// HTTP/2 requests that crossed GOAWAY, which the server has done nothing about.
+    pub crossed: u64,
     /// Of the handshakes, those that resumed a session.
     pub resumed: u64,
 }
@@ -173,6 +175,7 @@ impl Tally {
     pub fn tell_lost(&self, proof: &mut Proof) {
         self.figures(proof);
         proof.figure("moved", self.farewells());
+        proof.figure("crossed", self.sum(|count| count.crossed));
         for finding in self.lost() {
             proof.broken(&finding);
         }
