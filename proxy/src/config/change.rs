@@ -47,6 +47,7 @@ const KEYS: &[(&str, Taken)] = &[
     ("access_log", ByUpgrade),
     ("log.level", Live),
     ("drain", Live),
+    ("upgrade", Live),
 ];
 
 /// The keys in which two configurations differ, such as `upstream.clusters.dicom.endpoints`.

@@ -32,7 +32,7 @@ pub use change::{Changes, Incomparable};
 pub use clients::{CertificatePlace, HttpOptions, RefuseBy, TlsOptions};
 pub use listeners::{AdminOptions, DataOptions, ProbeOptions, ProxyHeaderOptions};
 pub use operation::{
-    AccessLogOptions, AccessLogOutput, CredentialOptions, DrainOptions, LogOptions,
+    AccessLogOptions, AccessLogOutput, CredentialOptions, DrainOptions, LogOptions, UpgradeOptions,
 };
 pub use routes::{Endpoint, InvalidEndpoint, RouteCacheOptions, RouteOptions, RouteServiceOptions};
 pub use upstream::{ClusterOptions, UpstreamOptions, UpstreamProtocol};
@@ -74,6 +74,8 @@ options! {
         pub log: LogOptions = LogOptions::default();
         /// How the process goes away.
         pub drain: DrainOptions = DrainOptions::default();
+        /// How a new process takes over (SIGUSR2).
+        pub upgrade: UpgradeOptions = UpgradeOptions::default();
     }
 }
 
@@ -173,6 +175,7 @@ impl Root for Config {
         self.credentials.validate(at.under("credentials"));
         self.access_log.validate(at.under("access_log"));
         self.drain.validate(at.under("drain"));
+        self.upgrade.validate(at.under("upgrade"));
     }
 }
 
