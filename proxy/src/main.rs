@@ -1,11 +1,11 @@
 //! Arguments and exit codes: 0 fine, 1 it failed while running, 2 the arguments or the configuration are wrong.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use postern::config::Config;
+use postern::config::{Config, ConfigError};
 use postern_api::{HostName, LinkId};
 use postern_chassis::whole;
 
@@ -101,7 +101,10 @@ fn main() -> ExitCode {
 }
 
 fn run(file: &File) -> Result<(), Failure> {
-    postern::server::run(&load(file)?).map_err(|error| {
+    let config = load(file)?;
+    let path = file.config.clone();
+    let read = Box::new(move || read(&path));
+    postern::server::run(&config, read).map_err(|error| {
         let text = whole(&error);
         if error.is_configuration() {
             Failure::Configuration(text)
@@ -132,6 +135,10 @@ fn explain(question: &Question) -> Result<(), Failure> {
 }
 
 fn load(file: &File) -> Result<Config, Failure> {
+    read(&file.config).map_err(|error| Failure::Configuration(whole(&error)))
+}
+
+fn read(path: &Path) -> Result<Config, ConfigError> {
     // What is not UTF-8 is kept, so that it is an error where it is one of ours.
     let env = std::env::vars_os().map(|(name, value)| {
         (
@@ -139,7 +146,7 @@ fn load(file: &File) -> Result<Config, Failure> {
             value.to_string_lossy().into_owned(),
         )
     });
-    Config::load(&file.config, env).map_err(|error| Failure::Configuration(whole(&error)))
+    Config::load(path, env)
 }
 
 fn print(text: &str) -> Result<(), Failure> {

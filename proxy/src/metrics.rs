@@ -10,6 +10,7 @@ mod families;
 mod labels;
 mod lifecycle;
 mod process;
+mod reloads;
 mod route_service;
 mod table;
 #[cfg(test)]
@@ -25,12 +26,13 @@ use prometheus::{
 
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
-    CacheEntry, ConnectOutcome, CredentialUse, DistrustReason, DrainPhase, LookupEnd,
-    LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage, SnapshotRefusal, StatusClass,
-    TlsVersion, UpgradeOutcome, UpstreamGeneration,
+    CacheEntry, ConfigOutcome, ConnectOutcome, CredentialUse, DistrustReason, DrainPhase,
+    LookupEnd, LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage, SnapshotRefusal,
+    StatusClass, TlsVersion, UpgradeOutcome, UpstreamGeneration,
 };
 pub use self::lifecycle::Lifecycle;
 use self::process::Process;
+pub use self::reloads::Reloads;
 pub use self::route_service::RouteService;
 use crate::access_log::AccessLog;
 use crate::config::Mode;
@@ -42,6 +44,7 @@ use crate::telemetry::AcceptErrors;
 pub struct Metrics {
     registry: Registry,
     ready: IntGauge,
+    reloads: Reloads,
     lifecycle: Lifecycle,
     connections_open: IntGauge,
     connections_accepted: IntCounter,
@@ -127,6 +130,7 @@ impl Metrics {
         let would_refuse = maker.counters("postern_would_refuse_total")?;
         Ok(Self {
             ready: maker.gauge("postern_ready")?,
+            reloads: Reloads::new(&maker)?,
             lifecycle: Lifecycle::new(&maker)?,
             connections_open: maker.gauge("postern_connections_open")?,
             connections_accepted: maker.counter("postern_connections_accepted_total")?,
@@ -372,6 +376,11 @@ impl Metrics {
         raise(&self.sampled().accept_errors, errors.total());
     }
 
+    /// What is counted about the configuration.
+    pub const fn reloads(&self) -> &Reloads {
+        &self.reloads
+    }
+
     /// What is counted about the account-routing service.
     pub const fn route_service(&self) -> &RouteService {
         &self.route_service
@@ -422,6 +431,14 @@ impl Metrics {
         {
             info.set(1);
         }
+    }
+
+    /// Nothing from `path` is in use any more; it was called `label`.
+    pub fn credential_left(&self, of: CredentialUse, path: &Path, label: &str) {
+        let path = path.to_string_lossy();
+        let _ = self
+            .credential_info
+            .remove_label_values(&[of.label(), &path, label]);
     }
 
     /// Whether session tickets are encrypted with a key that the fleet shares.

@@ -11,6 +11,7 @@ mod drain;
 mod fleet;
 mod latency;
 mod nonces;
+mod reload;
 mod revocation;
 mod rotation;
 mod routed;
@@ -45,6 +46,7 @@ pub const SCENARIOS: &[Scenario] = &[
     routing_outage::SCENARIO,
     routing_crash::SCENARIO,
     routing_fan_out::SCENARIO,
+    reload::SCENARIO,
     upgrade::SCENARIO,
     drain::SCENARIO,
 ];

@@ -8,6 +8,7 @@ use crate::stack::client::Tls;
 use crate::stack::credentials::Credentials;
 use crate::stack::echo::Echo;
 use crate::stack::ingress::{Ingress, IngressKind};
+use crate::stack::make_folder;
 use crate::stack::postern::{Postern, PosternOptions};
 
 /// Where Posterns can be started.
@@ -15,7 +16,7 @@ use crate::stack::postern::{Postern, PosternOptions};
 pub(super) struct Site {
     pub(super) ingress: Ingress,
     /// The back end, in this process.
-    _echo: Echo,
+    echo: Echo,
     pub(super) credentials: Credentials,
     /// Trusts the certificate for clients.
     pub(super) tls: Tls,
@@ -32,11 +33,19 @@ impl Site {
         let ingress = Ingress::start(kind, folder, &credentials, true, echo.address()).await?;
         Ok(Self {
             ingress,
-            _echo: echo,
+            echo,
             tls: Tls::trusting(&credentials.public_ca)?,
             credentials,
             folder: folder.to_owned(),
         })
+    }
+
+    /// Starts another ingress in front of the same back end.
+    pub(super) async fn another_ingress(&self, name: &str) -> Result<Ingress, Broken> {
+        let (kind, backend) = (IngressKind::Nginx, self.echo.address());
+        let folder = self.place(name);
+        make_folder(&folder)?;
+        Ok(Ingress::start(kind, &folder, &self.credentials, true, backend).await?)
     }
 
     /// A Postern in front of the ingress, with these variables.

@@ -3,12 +3,15 @@
 //! The data listener trusts [`TRUSTED_SOURCE`] alone and takes [`PROBE_SOURCE`] for the health probe's, so
 //! that one machine can play all three: the Private Link Service, the load balancer and a stranger.
 
+mod reload;
 mod upgrade;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
+
+pub use reload::Reloaded;
 
 use http::StatusCode;
 use rustix::process::Signal;

@@ -158,6 +158,16 @@ labels! {
         Refused => "refused",
     }
 
+    /// What a reload of the configuration came to.
+    pub enum ConfigOutcome {
+        /// Another one is in force.
+        Applied => "applied",
+        /// There is no other.
+        Unchanged => "unchanged",
+        /// It was refused; the one in force stays.
+        Refused => "refused",
+    }
+
     /// Why something that the account-routing service said was not believed.
     pub enum DistrustReason {
         /// It cannot be read.
@@ -329,6 +339,10 @@ pub(super) fn documented() -> Vec<(&'static str, Vec<&'static str>)> {
         (
             "`outcome` of `postern_routes_reload_total`",
             words::<ReloadOutcome>(),
+        ),
+        (
+            "`outcome` of `postern_reloads_total`",
+            words::<ConfigOutcome>(),
         ),
         (
             "`reason` of `postern_route_answers_distrusted_total`",

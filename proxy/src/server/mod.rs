@@ -12,9 +12,12 @@
 
 mod background;
 mod drain;
+mod in_force;
 mod lifecycle;
 mod listen;
 mod parts;
+mod reload;
+mod workers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +31,10 @@ use crate::config::Config;
 use crate::explain::Explanation;
 
 pub use drain::{Drain, Phase, Progress};
+pub use in_force::{History, InForce, Refused};
 use parts::Parts;
+pub use reload::Read;
+use reload::Reload;
 
 /// Why the process cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -110,20 +116,21 @@ pub fn explain(
     Ok(explanation.with_service(parts.routes.service().map(Arc::as_ref)))
 }
 
-/// Serves until told to stop, then drains.
-pub fn run(config: &Config) -> Result<(), ServerError> {
+/// Serves until told to stop, then drains. `read` reads the configuration again, for a reload.
+pub fn run(config: &Config, read: Read) -> Result<(), ServerError> {
     let telemetry = crate::telemetry::start(config.log.level)?;
-    let parts = Parts::live(config)?;
+    let parts = Arc::new(Parts::live(config)?);
     parts.files.look();
     let listeners = listen::bind(config)?;
-    let server_parts = listeners.services(config, &parts, telemetry);
+    let reload = Reload::new(read, Arc::clone(&parts), telemetry.clone());
+    let server_parts = listeners.services(config, &parts, telemetry, reload);
     parts.listening.set(true);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), mode = config.mode.label(), workers = server_parts.workers,
         data = %config.data.listen, probe = %config.probe.listen, admin = %config.admin.listen,
         "listening"
     );
-    background::watch_files(config, &parts)?;
+    background::watch_files(&parts)?;
     let mut server = Server::new_with_opt_and_conf(None, pingora());
     server.add_services(server_parts.services);
     server.run(RunArgs {
