@@ -107,7 +107,8 @@ impl Watch {
     /// One step at `now`. Returns how long to rest.
     pub(super) async fn step(&mut self, now: Timestamp) -> Duration {
         // A look that is far away is one from before the clock was set back.
-        if now >= self.next_look || self.until_look(now) > PAUSE_MAX.max(self.options.interval) {
+        let longest = self.pause_max() * 2;
+        if now >= self.next_look || self.until_look(now) > longest {
             if !self.postern.has_answered() {
                 // Whatever it says: what counts is that it is there.
                 let _ = self.postern.progress().await;
@@ -174,6 +175,7 @@ impl Watch {
     }
 
     fn failed(&mut self, error: &ImdsError, now: Timestamp) -> Duration {
+        let pause_max = self.pause_max();
         let outage = self.outage.get_or_insert_with(|| {
             let error = postern_chassis::whole(error);
             tracing::warn!(
@@ -182,13 +184,18 @@ impl Watch {
             );
             let pauses = ExponentialBuilder::default()
                 .with_min_delay(self.options.interval)
-                .with_max_delay(PAUSE_MAX.max(self.options.interval))
+                .with_max_delay(pause_max)
                 .without_max_times()
                 .with_jitter()
                 .build();
             Outage { began: now, pauses }
         });
-        outage.pauses.next().unwrap_or(PAUSE_MAX)
+        outage.pauses.next().unwrap_or(pause_max)
+    }
+
+    /// The longest time between looks of an outage, to which chance adds as much again at most.
+    fn pause_max(&self) -> Duration {
+        PAUSE_MAX.max(self.options.interval)
     }
 
     /// Takes note of what is listed, and of what is not any more.
@@ -316,4 +323,4 @@ fn signed(time: Duration) -> SignedDuration {
 }
 
 // Limit: of the 30 seconds' notice of a preemption, an outage that has ended costs a sixth.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_millis(2500);
