@@ -11,7 +11,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ::http::{Method, StatusCode};
 use jiff::Timestamp;
@@ -58,7 +58,7 @@ pub struct Acknowledgement {
     /// The event's id.
     pub event: String,
     /// When, by this machine's clock.
-    pub at: Timestamp,
+    pub at: SystemTime,
 }
 
 /// What goes wrong with each answer, until changed.
@@ -147,10 +147,10 @@ impl ScheduledEvents {
     }
 
     /// When the event may begin at the earliest.
-    pub fn not_before(&self, id: &str) -> Option<Timestamp> {
+    pub fn not_before(&self, id: &str) -> Option<SystemTime> {
         let state = self.service.state();
         let listed = state.events.iter().find(|event| event.id == id)?;
-        Timestamp::from_second(listed.not_before).ok()
+        Some(Timestamp::from_second(listed.not_before).ok()?.into())
     }
 
     /// Lists the event no more: it is over, or is cancelled.
@@ -261,7 +261,7 @@ impl Service {
             return refused(StatusCode::BAD_REQUEST, "there is no such event");
         }
         for id in ids {
-            let at = Timestamp::now();
+            let at = SystemTime::now();
             let mut events = state.events.iter_mut();
             events.find(|event| event.id == id).map(Listed::begin);
             state.incarnation += 1;
