@@ -44,7 +44,7 @@ const SLACK: Duration = Duration::from_millis(1500);
 async fn prove(run: Run) -> Result<Proof, Broken> {
     let rounds = if run.quick { ROUNDS_QUICK } else { ROUNDS };
     let mut proof = Proof::default();
-    let (mut requests, mut uploads) = (0, 0);
+    let (mut requests, mut uploads, mut failed) = (0, 0, 0);
     for round in 1..=rounds {
         let machine = Machine::start(&run.folder.join(round.to_string())).await?;
         let eye = machine.eye();
@@ -62,9 +62,10 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
             proof.broken(failure);
         }
         let times = Times::of(planned, seen, &told, acknowledged);
+        let in_order = times.and_then(|times| times.in_order(&mut proof));
         proof.row(
             "not ready, not accepting, uploads done, acknowledged: in this order",
-            times.and_then(|times| times.in_order(&mut proof)),
+            in_order,
         );
         proof.row(
             "the sidecar counts it",
@@ -72,7 +73,7 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
         );
         requests += told.requests;
         uploads += told.uploads;
-        proof.figure("failed", told.failures.len());
+        failed += told.failures.len();
     }
     let outcome = never_ends(&run.folder.join("never-ends"), &mut proof).await;
     proof.row(
@@ -82,6 +83,7 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
     proof.figure("rounds", rounds);
     proof.figure("requests", requests);
     proof.figure("uploads", uploads);
+    proof.figure("failed", failed);
     Ok(proof)
 }
 
