@@ -8,6 +8,7 @@
 
 mod families;
 mod labels;
+mod lifecycle;
 mod process;
 mod route_service;
 mod table;
@@ -24,10 +25,11 @@ use prometheus::{
 
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
-    CacheEntry, ConnectOutcome, CredentialUse, DistrustReason, LookupEnd, LookupOutcome, Protocol,
-    ReloadOutcome, Reused, RevocationStage, SnapshotRefusal, StatusClass, TlsVersion,
-    UpstreamGeneration,
+    CacheEntry, ConnectOutcome, CredentialUse, DistrustReason, DrainPhase, LookupEnd,
+    LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage, SnapshotRefusal, StatusClass,
+    TlsVersion, UpgradeOutcome, UpstreamGeneration,
 };
+pub use self::lifecycle::Lifecycle;
 use self::process::Process;
 pub use self::route_service::RouteService;
 use crate::access_log::AccessLog;
@@ -40,7 +42,7 @@ use crate::telemetry::AcceptErrors;
 pub struct Metrics {
     registry: Registry,
     ready: IntGauge,
-    draining: IntGauge,
+    lifecycle: Lifecycle,
     connections_open: IntGauge,
     connections_accepted: IntCounter,
     connections: ByReason<(&'static str, Blame)>,
@@ -125,7 +127,7 @@ impl Metrics {
         let would_refuse = maker.counters("postern_would_refuse_total")?;
         Ok(Self {
             ready: maker.gauge("postern_ready")?,
-            draining: maker.gauge("postern_draining")?,
+            lifecycle: Lifecycle::new(&maker)?,
             connections_open: maker.gauge("postern_connections_open")?,
             connections_accepted: maker.counter("postern_connections_accepted_total")?,
             connections: ByReason::new(all_endings(), |(ending, blame)| {
@@ -185,9 +187,9 @@ impl Metrics {
         self.ready.set(i64::from(ready));
     }
 
-    /// The drain has begun.
-    pub fn draining(&self) {
-        self.draining.set(1);
+    /// What is counted about this process and the one before it.
+    pub const fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
     }
 
     /// A client connection was accepted. Each is followed by one [`Metrics::connection_ended`].
