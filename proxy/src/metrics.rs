@@ -6,6 +6,7 @@
 //!
 //! Invariant: what [`Metrics::render`] shows is exactly the table, each metric with its help.
 
+mod dns;
 mod families;
 mod labels;
 mod lifecycle;
@@ -24,11 +25,12 @@ use prometheus::{
     Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
+pub use self::dns::Dns;
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
-    CacheEntry, ConfigOutcome, ConnectOutcome, CredentialUse, DistrustReason, DrainPhase,
-    LookupEnd, LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage, SnapshotRefusal,
-    StatusClass, TlsVersion, UpgradeOutcome, UpstreamGeneration,
+    CacheEntry, ConfigOutcome, ConnectOutcome, CredentialUse, DistrustReason, DnsOutcome,
+    DrainPhase, LookupEnd, LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage,
+    SnapshotRefusal, StatusClass, TlsVersion, UpgradeOutcome, UpstreamGeneration,
 };
 pub use self::lifecycle::Lifecycle;
 use self::process::Process;
@@ -65,6 +67,7 @@ pub struct Metrics {
     upstream_retries: IntCounter,
     upstream_retries_withheld: IntCounter,
     upstream_duration: Histogram,
+    dns: Dns,
     route_lookups: By<LookupOutcome, IntCounter>,
     route_lookup_duration: By<LookupEnd, Histogram>,
     route_cache_entries: By<CacheEntry, IntGauge>,
@@ -155,6 +158,7 @@ impl Metrics {
             upstream_retries: maker.counter("postern_upstream_retries_total")?,
             upstream_retries_withheld: maker.counter("postern_upstream_retries_withheld_total")?,
             upstream_duration: maker.histogram("postern_upstream_duration_seconds")?,
+            dns: Dns::new(&maker)?,
             route_lookups: maker.counters_by("postern_route_lookups_total")?,
             route_lookup_duration: maker.histograms("postern_route_lookup_duration_seconds")?,
             route_cache_entries: maker.gauges_by("postern_route_cache_entries")?,
@@ -379,6 +383,11 @@ impl Metrics {
     /// What is counted about the configuration.
     pub const fn reloads(&self) -> &Reloads {
         &self.reloads
+    }
+
+    /// What is counted about the names of ingress endpoints.
+    pub const fn dns(&self) -> &Dns {
+        &self.dns
     }
 
     /// What is counted about the account-routing service.

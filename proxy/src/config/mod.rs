@@ -34,8 +34,10 @@ pub use listeners::{AdminOptions, DataOptions, ProbeOptions, ProxyHeaderOptions}
 pub use operation::{
     AccessLogOptions, AccessLogOutput, CredentialOptions, DrainOptions, LogOptions, UpgradeOptions,
 };
-pub use routes::{Endpoint, InvalidEndpoint, RouteCacheOptions, RouteOptions, RouteServiceOptions};
-pub use upstream::{ClusterOptions, UpstreamOptions, UpstreamProtocol};
+pub use routes::{
+    Endpoint, Host, InvalidEndpoint, RouteCacheOptions, RouteOptions, RouteServiceOptions,
+};
+pub use upstream::{ClusterEndpoint, ClusterOptions, UpstreamOptions, UpstreamProtocol};
 
 options! {
     /// Everything that can be configured.

@@ -106,6 +106,16 @@ labels! {
         Failed => "failed",
     }
 
+    /// How a lookup of a name of ingress endpoints ended.
+    pub enum DnsOutcome {
+        /// With addresses.
+        Answered => "answered",
+        /// There is no such name, or no address under it.
+        None => "none",
+        /// No server answered well.
+        Failed => "failed",
+    }
+
     /// What the route cache had for a lookup.
     pub enum LookupOutcome {
         /// A fresh answer.
@@ -322,6 +332,10 @@ pub(super) fn documented() -> Vec<(&'static str, Vec<&'static str>)> {
         (
             "`outcome` of `postern_upstream_connects_total`",
             words::<ConnectOutcome>(),
+        ),
+        (
+            "`outcome` of `postern_dns_lookups_total`",
+            words::<DnsOutcome>(),
         ),
         (
             "`outcome` of `postern_route_lookups_total`",

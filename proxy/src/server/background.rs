@@ -166,6 +166,7 @@ impl Service for Following {
 /// ready.
 pub struct Background {
     health: Arc<upstream::Health>,
+    resolver: Arc<upstream::Resolver>,
     routes: RouteCache,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
@@ -179,6 +180,7 @@ impl Background {
         Self {
             reload: Arc::new(reload),
             health: Arc::clone(&parts.upstream_health),
+            resolver: Arc::clone(&parts.resolver),
             routes: parts.authorizer.cache().clone(),
             readiness: Arc::clone(&parts.readiness),
             metrics: Arc::clone(&parts.metrics),
@@ -222,6 +224,7 @@ impl Service for Background {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
         tokio::join!(
             self.health.run(HEALTH_INTERVAL),
+            self.resolver.run(),
             self.routes.run(),
             self.tell_readiness(),
             self.answer_hangups()

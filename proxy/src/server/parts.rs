@@ -1,5 +1,6 @@
 //! Every part of the data plane that the whole process shares, made once, in order.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use rustls::pki_types::ServerName;
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
 use crate::config::{
-    Config, Mode as ConfiguredMode, RefuseBy, RouteServiceOptions, UpstreamProtocol,
+    ClusterEndpoint, Config, Host, Mode as ConfiguredMode, RefuseBy, RouteServiceOptions,
+    UpstreamProtocol,
 };
 use crate::connection::accept::{Networks, Seats, TrustedSources};
 use crate::connection::authorize::{Authorizer, Mode};
@@ -32,7 +34,7 @@ use crate::server::drain::Drain;
 use crate::server::in_force::InForce;
 use crate::server::workers::{Worker, Workers};
 use crate::telemetry::Telemetry;
-use crate::upstream::{self, Cluster, Clusters, Protocol, Upstream};
+use crate::upstream::{self, Cluster, Clusters, Place, Protocol, Target, Upstream};
 
 /// What the whole process shares.
 pub struct Parts {
@@ -53,6 +55,7 @@ pub struct Parts {
     pub drain: Arc<Drain>,
     pub health: Arc<Health>,
     pub upstream_health: Arc<upstream::Health>,
+    pub resolver: Arc<upstream::Resolver>,
     pub files: Arc<Files>,
     pub routes: Routes,
 }
@@ -130,6 +133,12 @@ impl Parts {
             readiness.condition("ingress"),
             Arc::clone(&metrics),
         ));
+        let resolver = Arc::new(upstream::Resolver::new(
+            upstream::Dns,
+            Arc::clone(&clusters),
+            resolve(config),
+            Arc::clone(&metrics),
+        ));
         let sources =
             TrustedSources::new(networks(config), Arc::clone(&metrics), access_log.clone());
         Ok(Self {
@@ -150,6 +159,7 @@ impl Parts {
             load,
             drain,
             upstream_health,
+            resolver,
             files: Arc::new(files),
             routes,
         })
@@ -249,10 +259,29 @@ pub fn clusters(config: &Config) -> Result<Vec<Cluster>, ServerError> {
                 name,
                 server_name,
                 protocol,
-                options.endpoints.iter().copied(),
+                (options.endpoints.iter()).map(|it| target(it, config.upstream.zone.as_deref())),
             ))
         })
         .collect()
+}
+
+fn target(endpoint: &ClusterEndpoint, zone: Option<&str>) -> Target {
+    let port = endpoint.address.port;
+    Target {
+        place: match &endpoint.address.host {
+            Host::Address(ip) => Place::Address(SocketAddr::new(*ip, port)),
+            Host::Name(name) => Place::Name(name.clone(), port),
+        },
+        near: zone.is_none() || zone == endpoint.zone.as_deref(),
+    }
+}
+
+/// How the names of endpoints are resolved.
+pub fn resolve(config: &Config) -> upstream::ResolveOptions {
+    upstream::ResolveOptions {
+        servers: config.upstream.dns_servers.clone(),
+        stale_max: config.upstream.dns_stale_max,
+    }
 }
 
 /// Where routes may lead.
@@ -305,7 +334,7 @@ fn remote(config: &Config, service: &RouteServiceOptions) -> Result<RemoteOption
     let endpoints = service.endpoints.iter();
     Ok(RemoteOptions {
         client: ClientOptions {
-            endpoints: endpoints.map(|it| (it.host.clone(), it.port)).collect(),
+            endpoints: endpoints.map(|it| (it.host.to_string(), it.port)).collect(),
             authority: name.clone(),
             name: ServerName::try_from(name)
                 .map_err(|_| ServerError::ServerName("routes.service".into()))?,

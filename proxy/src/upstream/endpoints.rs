@@ -41,8 +41,8 @@ impl From<SocketAddr> for Target {
 /// The endpoints of a cluster.
 #[derive(Debug)]
 pub struct Endpoints {
-    /// The addresses of each target.
-    answers: Vec<Vec<SocketAddr>>,
+    /// The addresses of each target; none before its name was asked for.
+    answers: Vec<Option<Vec<SocketAddr>>>,
     /// All of them once, the near ones first.
     all: Box<[Endpoint]>,
     /// One bit for each that is near.
@@ -59,8 +59,8 @@ impl Endpoints {
     /// Those whose address the configuration has, all presumed up.
     pub fn configured(targets: &[Target]) -> Self {
         let answer = |target: &Target| match target.place {
-            Place::Address(address) => vec![address],
-            Place::Name(..) => Vec::new(),
+            Place::Address(address) => Some(vec![address]),
+            Place::Name(..) => None,
         };
         Self::new(targets, targets.iter().map(answer).collect(), |_| false)
     }
@@ -69,7 +69,7 @@ impl Endpoints {
     pub fn with(&self, targets: &[Target], changed: usize, addresses: &[SocketAddr]) -> Self {
         let mut answers = self.answers.clone();
         if let Some(answer) = answers.get_mut(changed) {
-            *answer = addresses.to_vec();
+            *answer = Some(addresses.to_vec());
         }
         Self::new(targets, answers, |address| self.is_down(address))
     }
@@ -77,11 +77,10 @@ impl Endpoints {
     /// Those of other targets, with what is known already of the names that both have. What was down stays down.
     pub fn moved(&self, from: &[Target], to: &[Target]) -> Self {
         let answer = |target: &Target| match &target.place {
-            Place::Address(address) => vec![*address],
+            Place::Address(address) => Some(vec![*address]),
             name @ Place::Name(..) => {
                 let known = from.iter().position(|other| other.place == *name);
-                let known = known.and_then(|at| self.answers.get(at));
-                known.cloned().unwrap_or_default()
+                self.answer(known?).map(<[_]>::to_vec)
             }
         };
         let answers = to.iter().map(answer).collect();
@@ -90,14 +89,14 @@ impl Endpoints {
 
     fn new(
         targets: &[Target],
-        answers: Vec<Vec<SocketAddr>>,
+        answers: Vec<Option<Vec<SocketAddr>>>,
         is_down: impl Fn(SocketAddr) -> bool,
     ) -> Self {
         let of = |wanted: bool| {
             let targets = targets.iter().zip(&answers);
             targets
                 .filter(move |(target, _)| target.near == wanted)
-                .flat_map(|(_, answer)| answer.iter().copied())
+                .flat_map(|(_, answer)| answer.iter().flatten().copied())
         };
         let mut all: Vec<Endpoint> = Vec::new();
         let mut near = 0;
@@ -154,9 +153,14 @@ impl Endpoints {
         self.find(address).is_some()
     }
 
-    /// The addresses of one of the targets.
-    pub fn answer(&self, target: usize) -> &[SocketAddr] {
-        self.answers.get(target).map_or(&[], Vec::as_slice)
+    /// The addresses of one of the targets, once it was asked for.
+    pub fn answer(&self, target: usize) -> Option<&[SocketAddr]> {
+        self.answers.get(target)?.as_deref()
+    }
+
+    /// Whether each name was asked for, with or without success.
+    pub fn all_asked(&self) -> bool {
+        self.answers.iter().all(Option::is_some)
     }
 
     /// Notes that the address is down or up. Whether that was news.
@@ -249,16 +253,17 @@ mod tests {
         let targets = [target("10.0.0.9:443", true), target("a.example", true)];
         let endpoints = Endpoints::configured(&targets);
         assert_eq!(order(&endpoints, 0), [9]);
+        assert!(!endpoints.all_asked());
         let endpoints = endpoints.with(&targets, 1, &[address(1), address(2)]);
         endpoints.mark(address(2), true);
         endpoints.mark(address(9), true);
         let endpoints = endpoints.with(&targets, 1, &[address(2), address(3)]);
         assert_eq!(order(&endpoints, 0), [3, 9, 2]);
-        assert_eq!(endpoints.answer(1), [address(2), address(3)]);
+        assert_eq!(endpoints.answer(1), Some(&[address(2), address(3)][..]));
         let to = [target("a.example", false), target("10.0.0.4:443", true)];
         let endpoints = endpoints.moved(&targets, &to);
         assert_eq!(order(&endpoints, 0), [4, 3, 2]);
-        assert!(!endpoints.has(address(9)));
+        assert!(!endpoints.has(address(9)) && endpoints.all_asked());
     }
 
     #[test]

@@ -43,17 +43,21 @@ impl Health {
         }
     }
 
-    /// Checks for ever.
+    /// Checks for ever, and at once when addresses change.
     pub async fn run(&self, interval: Duration) {
+        let mut changes = self.clusters.changes();
+        let mut begun = false;
         loop {
             let reached = self.check().await;
-            self.ingress.set(reached);
+            // At first, names must have been asked for, so that no cluster is without addresses for want of asking.
+            begun |= reached && self.clusters.iter().all(|it| it.endpoints().all_asked());
+            self.ingress.set(reached && begun);
             let soon = if reached {
                 interval
             } else {
                 interval.min(UNREACHED_INTERVAL)
             };
-            tokio::time::sleep(soon).await;
+            let _ = tokio::time::timeout(soon, changes.changed()).await;
         }
     }
 

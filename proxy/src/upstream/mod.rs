@@ -9,10 +9,12 @@
 mod answer;
 mod cluster;
 mod connect;
+mod dns;
 mod endpoints;
 mod health;
 mod http2;
 mod pool;
+mod resolve;
 mod tally;
 
 use std::net::SocketAddr;
@@ -25,8 +27,10 @@ use http::{Request, Response};
 pub use answer::{BodyError, IngressBody};
 pub use cluster::{Cluster, Clusters, Protocol};
 pub use connect::ConnectError;
+pub use dns::Dns;
 pub use endpoints::{Place, Target};
 pub use health::Health;
+pub use resolve::{Options as ResolveOptions, Resolver, Unresolved};
 
 use crate::credentials::{ClientCredentials, Credentials};
 use crate::metrics::Metrics;
