@@ -6,6 +6,8 @@
 //! plain HTTP or TLS, and never a route.
 
 use std::convert::Infallible;
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,9 +55,13 @@ impl Health {
         }
     }
 
-    /// Serves a connection of the probe listener. Whoever finds no room is closed without a word, and so is whoever
-    /// says nothing.
-    pub async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin) {
+    /// Serves a connection of the probe listener, and closes it between two probes once `leaving` resolves: another
+    /// process answers then. Whoever finds no room is closed without a word, and so is whoever says nothing.
+    pub async fn serve(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin,
+        leaving: impl Future<Output = ()>,
+    ) {
         let Ok(_place) = self.places.try_acquire() else {
             return;
         };
@@ -67,7 +73,7 @@ impl Health {
         let Ok(Ok(Some(_))) = timeout(FIRST_BYTE_TIMEOUT, begun).await else {
             return;
         };
-        self.serve_http(io, Lane::Probe).await;
+        self.serve_http(io, Lane::Probe, leaving).await;
     }
 
     /// Serves a health probe that came to the data port.
@@ -82,19 +88,24 @@ impl Health {
             return Ending::Probe;
         };
         if first != TLS_HANDSHAKE {
-            self.serve_http(io, Lane::Data).await;
+            self.serve_http(io, Lane::Data, pending()).await;
             return Ending::Probe;
         }
         // HTTPS probes send no SNI and do not look at the certificate: any will do.
         if let Some(tls) = credentials.server().any()
             && let Ok(Ok(stream)) = timeout(tls_timeout, TlsAcceptor::from(tls).accept(io)).await
         {
-            self.serve_http(stream, Lane::Data).await;
+            self.serve_http(stream, Lane::Data, pending()).await;
         }
         Ending::Probe
     }
 
-    async fn serve_http(&self, io: impl AsyncRead + AsyncWrite + Unpin, lane: Lane) {
+    async fn serve_http(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin,
+        lane: Lane,
+        leaving: impl Future<Output = ()>,
+    ) {
         let service = service_fn(|request: Request<Incoming>| {
             let response = self.answer(request.method(), request.uri().path(), lane);
             async move { Ok::<_, Infallible>(response) }
@@ -104,8 +115,15 @@ impl Health {
             .header_read_timeout(CONNECTION_TIMEOUT)
             .max_buf_size(BUFFER_BYTES)
             .serve_connection(TokioIo::new(io), service);
+        let mut served = pin!(served);
         // A probe that breaks off has what it wanted.
-        let _ = served.await;
+        tokio::select! {
+            _ = served.as_mut() => {}
+            () = leaving => {
+                served.as_mut().graceful_shutdown();
+                let _ = timeout(LAST_ANSWER_TIMEOUT, served).await;
+            }
+        }
     }
 
     fn answer(&self, method: &Method, path: &str, lane: Lane) -> Response<Full<Bytes>> {
@@ -223,6 +241,8 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(75);
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
 // Limit: probers are a handful, Traffic Manager's a few dozen; each place is a buffer and a descriptor at most.
 const PROBERS_MAX: usize = 256;
+// Limit: of a probe whose process was replaced, as long as it may take to come.
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -280,7 +300,7 @@ mod tests {
         sent.extend_from_slice(&[0x20, 0x00, 0x00, 0x03, 1, 2, 3]);
         sent.extend_from_slice(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         near.write_all(&sent).await.unwrap();
-        health.serve(far).await;
+        health.serve(far, pending()).await;
         let mut answer = String::new();
         near.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
@@ -305,7 +325,7 @@ mod tests {
             let (mut near, far) = tokio::io::duplex(4096);
             near.write_all(said).await.unwrap();
             let began = Instant::now();
-            health.serve(far).await;
+            health.serve(far, pending()).await;
             let took = began.elapsed();
             assert!(took >= limit, "{took:?} {said:?}");
             assert!(took < limit + Duration::from_secs(1), "{took:?} {said:?}");
@@ -319,7 +339,10 @@ mod tests {
         for _ in 0..PROBERS_MAX {
             let (near, far) = tokio::io::duplex(64);
             let health = Arc::clone(&health);
-            held.push((near, tokio::spawn(async move { health.serve(far).await })));
+            held.push((
+                near,
+                tokio::spawn(async move { health.serve(far, pending()).await }),
+            ));
         }
         while health.places.available_permits() > 0 {
             tokio::task::yield_now().await;
@@ -329,7 +352,7 @@ mod tests {
             let request = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
             near.write_all(request).await.unwrap();
             let began = Instant::now();
-            health.serve(far).await;
+            health.serve(far, pending()).await;
             assert_eq!(began.elapsed(), Duration::ZERO);
             let mut answer = Vec::new();
             near.read_to_end(&mut answer).await.unwrap();
