@@ -41,7 +41,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::config::{Config, LogLevel};
+use crate::config::LogLevel;
 use crate::connection::accept::Seats;
 use crate::connection::authorize::Authorizer;
 use crate::connection::http::Connection;
@@ -50,13 +50,15 @@ use crate::credentials::Credentials;
 use crate::metrics::{self, Metrics};
 use crate::readiness::Readiness;
 use crate::routing::RemoteRoutes;
-use crate::server::Drain;
+use crate::server::{Drain, InForce};
 use crate::telemetry::Telemetry;
 use crate::upstream::Clusters;
 use answer::{html, json, text};
 
 /// What the admin listener shows and changes. It shows the whole process, so unlike a stage it is given all of it.
 pub struct Sources {
+    /// The configuration.
+    pub in_force: Arc<InForce>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Whether this process is ready, and what it waits for.
@@ -82,18 +84,16 @@ pub struct Sources {
 /// Answers operators.
 pub struct Admin {
     sources: Sources,
-    config: String,
     seats: Semaphore,
 }
 
 type Answer = Response<Full<Bytes>>;
 
 impl Admin {
-    /// Answers by these parts, under this configuration.
-    pub fn new(config: &Config, sources: Sources) -> Self {
+    /// Answers by these parts.
+    pub fn new(sources: Sources) -> Self {
         Self {
             sources,
-            config: effective::print(config),
             seats: Semaphore::new(CONNECTIONS_MAX),
         }
     }
@@ -151,7 +151,7 @@ impl Admin {
                 StatusCode::OK,
                 &certificates::list(&self.sources.credentials),
             ),
-            ("/config", _) => text(StatusCode::OK, self.config.clone()),
+            ("/config", _) => text(StatusCode::OK, effective::print(&self.sources.in_force)),
             ("/routes/explain", _) => self.explain(parts.uri.query().unwrap_or("")).await,
             ("/connections", _) => self.connections(),
             ("/drain", &Method::POST) => self.drain(parts.uri.query().unwrap_or("")),

@@ -2,11 +2,11 @@
 //! address is in use.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use postern::config::Config;
+use postern::config::{Config, ConfigError};
 use postern::server::Launch;
 use postern_api::{HostName, LinkId};
 use postern_chassis::whole;
@@ -121,7 +121,10 @@ fn main() -> ExitCode {
 fn run(run: &Run) -> Result<(), Failure> {
     let launch = Launch::of_this_process()
         .map_err(|error| Failure::running(format!("this program cannot be found: {error}")))?;
-    let ran = postern::server::run(&load(&run.file)?, launch, run.take_over.as_deref());
+    let config = load(&run.file)?;
+    let path = run.file.config.clone();
+    let read = Box::new(move || read(&path));
+    let ran = postern::server::run(&config, read, launch, run.take_over.as_deref());
     ran.map_err(|error| Failure {
         text: whole(&error),
         code: error.exit_code(),
@@ -149,6 +152,10 @@ fn explain(question: &Question) -> Result<(), Failure> {
 }
 
 fn load(file: &File) -> Result<Config, Failure> {
+    read(&file.config).map_err(|error| Failure::configuration(whole(&error)))
+}
+
+fn read(path: &Path) -> Result<Config, ConfigError> {
     // What is not UTF-8 is kept, so that it is an error where it is one of ours.
     let env = std::env::vars_os().map(|(name, value)| {
         (
@@ -156,7 +163,7 @@ fn load(file: &File) -> Result<Config, Failure> {
             value.to_string_lossy().into_owned(),
         )
     });
-    Config::load(&file.config, env).map_err(|error| Failure::configuration(whole(&error)))
+    Config::load(path, env)
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -18,6 +18,7 @@ mod modes;
 mod parked;
 mod probes;
 mod readiness;
+mod reload;
 mod revocation;
 mod routes;
 mod routing;

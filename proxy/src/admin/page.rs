@@ -7,7 +7,7 @@ use postern_certs::UnixTime;
 use super::Sources;
 use super::certificates::{self, RefusedRow, Row};
 use crate::explain::ServiceContact;
-use crate::server::{Phase, Progress};
+use crate::server::{History, Phase, Progress};
 
 /// What the page shows.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub(super) struct Page {
     waiting_for: Vec<&'static str>,
     ready: bool,
     progress: Progress,
+    configuration: History,
     previous_connections: usize,
     routes_generation: u64,
     service: Option<ServiceContact>,
@@ -37,12 +38,13 @@ impl Page {
     /// The state now.
     pub(super) fn of(sources: &Sources) -> Self {
         let places = sources.credentials.places();
-        let mut clusters: Vec<_> = sources.clusters.iter().map(Cluster::of).collect();
+        let mut clusters: Vec<_> = sources.clusters.iter().map(|it| Cluster::of(&it)).collect();
         clusters.sort_by(|one, other| one.name.cmp(&other.name));
         Self {
             mode: sources.authorizer.mode().label(),
             waiting_for: sources.readiness.waiting_for(),
             ready: sources.readiness.is_ready(),
+            configuration: sources.in_force.history(),
             progress: sources.drain.progress(),
             previous_connections: sources.metrics.lifecycle().previous_connections(),
             routes_generation: sources.authorizer.cache().generation(),
@@ -155,6 +157,10 @@ impl Display for Page {
                 "Requests in flight",
                 self.progress.requests_in_flight.to_string(),
             ),
+            (
+                "Configuration",
+                format!("in force since {:.0}", self.configuration.since),
+            ),
             ("Routes generation", self.routes_generation.to_string()),
         ] {
             writeln!(f, "<tr><th>{name}<td>{}", Escaped(&value))?;
@@ -173,6 +179,14 @@ impl Display for Page {
             )?;
         }
         f.write_str("</table>\n")?;
+        if let Some(refused) = &self.configuration.refusal {
+            writeln!(
+                f,
+                "<p class=bad>The reload at {:.0} was refused, and this configuration stays:</p>\n<pre>{}</pre>",
+                refused.at,
+                Escaped(&refused.why)
+            )?;
+        }
         self.write_certificates(f)?;
         self.write_clusters(f)?;
         f.write_str(LINKS)
@@ -232,6 +246,7 @@ const LINKS: &str = "<h2>More</h2>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::Refused;
 
     fn page() -> Page {
         Page {
@@ -245,6 +260,13 @@ mod tests {
                 connections_cut: 0,
                 began: None,
                 deadline_seconds: None,
+            },
+            configuration: History {
+                since: jiff::Timestamp::UNIX_EPOCH,
+                refusal: Some(Refused {
+                    at: jiff::Timestamp::UNIX_EPOCH,
+                    why: "postern.toml:3: did you mean <data>?".into(),
+                }),
             },
             previous_connections: 0,
             routes_generation: 7,
@@ -282,6 +304,8 @@ mod tests {
         for source in ["src=", "http:", "https:", "<script", "url("] {
             assert!(!text.contains(source), "{source}");
         }
+        assert!(text.contains("<tr><th>Configuration<td>in force since 1970-01-01T00:00:00Z"));
+        assert!(text.contains("<pre>postern.toml:3: did you mean &lt;data&gt;?</pre>"));
         assert!(text.contains("<td>10.0.0.1:443<td class=good>up"));
         assert!(text.contains("<td>10.0.0.2:443<td class=bad>down"));
         let service = "<td class=bad>last heard of 90 s ago, out of reach now, at change 812";

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::access_log::AccessLog;
-use crate::config::{DrainOptions, Mode as ConfiguredMode};
+use crate::config::{Config, DrainOptions, Mode as ConfiguredMode};
 use crate::connection::authorize::Mode;
 use crate::credentials;
 use crate::routing::{ClusterName, RouteCache, RouteCacheOptions, RouteFile};
@@ -81,7 +81,7 @@ fn fixture() -> Fixture {
     let cache = RouteCache::new(Arc::new(routes), RouteCacheOptions::default());
     let name = ServerName::try_from("z1.internal.example").unwrap();
     let endpoints = ["10.0.0.1:443", "10.0.0.2:443"].map(|text| text.parse().unwrap());
-    let cluster = Cluster::new(dicom(), name, Protocol::Auto, &endpoints);
+    let cluster = Cluster::new(dicom(), name, Protocol::Auto, endpoints);
     cluster.failed(endpoints[1], &crate::upstream::ConnectError::Alpn);
     let readiness = Arc::new(Readiness::default());
     readiness.condition("routes").set(true);
@@ -93,7 +93,9 @@ fn fixture() -> Fixture {
     };
     let (readiness_, seats_, metrics_) = (readiness.clone(), seats.clone(), metrics.clone());
     let (subscriber, telemetry) = telemetry::subscriber(LogLevel::Info, std::io::sink);
+    let in_force = InForce::new(Config::default(), Arc::clone(&metrics));
     let sources = Sources {
+        in_force: Arc::new(in_force),
         credentials: Arc::new(credentials(folder.path(), &metrics)),
         authorizer: Arc::new(Authorizer::new(Mode::Enforce, cache, Arc::clone(&metrics))),
         metrics,
@@ -106,7 +108,7 @@ fn fixture() -> Fixture {
         telemetry,
     };
     Fixture {
-        admin: Admin::new(&Config::default(), sources),
+        admin: Admin::new(sources),
         _log: Box::new(subscriber),
         _folder: folder,
     }

@@ -23,6 +23,7 @@ fn every_metric_of_the_table_is_rendered_with_help_and_type_and_nothing_else_is(
     let metrics = metrics();
     metrics.credential_refused(CredentialUse::Server, "expired");
     metrics.credential_taken(CredentialUse::Server, Path::new("certs"), "", "1");
+    metrics.dns().begin("dicom");
     let text = metrics.render().unwrap();
     let rendered: HashSet<_> = text
         .lines()

@@ -28,14 +28,16 @@ use tokio::sync::watch;
 
 use crate::admin::Admin;
 use crate::config::Config;
+use crate::connection;
 use crate::connection::accept::{Accepted, Seats, TrustedSources};
-use crate::connection::{self, Connections};
 use crate::outcome::Ending;
 use crate::probe::Health;
 use crate::server::ServerError;
 use crate::server::background::{Background, Following};
 use crate::server::opening::Opening;
 use crate::server::parts::Parts;
+use crate::server::reload::Reload;
+use crate::server::workers::Worker;
 use crate::telemetry::Telemetry;
 
 /// Sockets that are bound, and listening or about to.
@@ -160,21 +162,27 @@ fn listening(socket: Socket) -> io::Result<Socket> {
 
 impl Listeners {
     /// The services on these sockets.
-    pub fn services(self, config: &Config, parts: &Parts, telemetry: Telemetry) -> Services {
-        let sources = Arc::new(parts.sources(config));
+    pub fn services(
+        self,
+        config: &Config,
+        parts: &Parts,
+        telemetry: Telemetry,
+        reload: Reload,
+    ) -> Services {
+        let sources = &parts.sources;
         // Workers, probe and admin accept.
         let opening = Opening::new(self.workers + 2);
         let mut services: Vec<Box<dyn ServiceWithDependents>> = Vec::new();
         for worker in 0..self.workers {
-            let connections = Arc::new(parts.worker(config));
-            let upstream = Arc::clone(&connections.requests.upstream);
+            let connections = parts.worker(config);
+            let upstream = Arc::clone(&connections.load().requests.upstream);
             let app = Data {
                 connections,
-                sources: Arc::clone(&sources),
+                sources: Arc::clone(sources),
                 seats: Arc::clone(&parts.seats),
             };
             let mut inner = Listening::new(format!("worker-{worker}"), app);
-            inner.set_connection_filter(Arc::clone(&sources) as _);
+            inner.set_connection_filter(Arc::clone(sources) as _);
             for name in self.data.iter().skip(worker).step_by(self.workers) {
                 inner.add_listener(self.data_endpoint(name));
             }
@@ -188,9 +196,9 @@ impl Listeners {
         }
         let probe = Probe(Arc::clone(&parts.health));
         services.push(self.always(PROBE, config.probe.listen, probe, &opening, parts));
-        let admin = parts.admin(config, telemetry);
+        let admin = parts.admin(telemetry);
         services.push(self.always(ADMIN, config.admin.listen, admin, &opening, parts));
-        services.push(Box::new(Background::new(parts)));
+        services.push(Box::new(Background::new(parts, reload)));
         if let Some(following) = Following::new(parts) {
             services.push(Box::new(following));
         }
@@ -299,7 +307,7 @@ impl<A: ServerApp + Send + Sync + 'static> Service for Bound<A> {
 
 /// The data listener of one worker.
 struct Data {
-    connections: Arc<Connections>,
+    connections: Worker,
     sources: Arc<TrustedSources>,
     seats: Arc<Seats>,
 }
@@ -311,16 +319,16 @@ impl ServerApp for Data {
         stream: Stream,
         draining: &ShutdownWatch,
     ) -> Option<Stream> {
+        // As the configuration is now; it keeps to it.
+        let own = self.connections.load_full();
         match Accepted::new(stream, &self.sources, &self.seats) {
             Ok(accepted) => {
-                connection::serve(&self.connections, accepted, draining.clone()).await;
+                connection::serve(&own, accepted, draining.clone()).await;
             }
             Err((refusal, source)) => {
-                self.connections.metrics.connection_accepted();
-                self.connections
-                    .metrics
-                    .connection_ended(Ending::Refused(refusal));
-                self.connections.metrics.refused(refusal);
+                own.metrics.connection_accepted();
+                own.metrics.connection_ended(Ending::Refused(refusal));
+                own.metrics.refused(refusal);
                 self.sources.log(refusal, source);
             }
         }

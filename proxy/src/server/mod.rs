@@ -12,12 +12,15 @@
 
 mod background;
 mod drain;
+mod in_force;
 mod lifecycle;
 mod listen;
 mod opening;
 mod parts;
+mod reload;
 pub mod supervision;
 mod upgrade;
+mod workers;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -32,8 +35,11 @@ use crate::config::Config;
 use crate::explain::Explanation;
 
 pub use drain::{Drain, Phase, Progress};
+pub use in_force::{History, InForce, Refused};
 use lifecycle::{Life, Listening};
 use parts::Parts;
+pub use reload::Read;
+use reload::Reload;
 pub use upgrade::Launch;
 use upgrade::Upgrade;
 
@@ -131,9 +137,14 @@ pub fn explain(
     Ok(explanation.with_service(parts.routes.service().map(Arc::as_ref)))
 }
 
-/// Serves until told to stop or replaced, then drains. `launch` is how it was started; `predecessor`, where the process
-/// is met that it takes over from, if it does.
-pub fn run(config: &Config, launch: Launch, predecessor: Option<&Path>) -> Result<(), ServerError> {
+/// Serves until told to stop or replaced, then drains. `read` reads the configuration again, for a reload; `launch` is
+/// how it was started; `predecessor`, where the process is met that it takes over from, if it does.
+pub fn run(
+    config: &Config,
+    read: Read,
+    launch: Launch,
+    predecessor: Option<&Path>,
+) -> Result<(), ServerError> {
     // Before there is a log: pingora complains in it of each time that it has to wait.
     let (incoming, fds) = match predecessor {
         Some(folder) => {
@@ -143,12 +154,13 @@ pub fn run(config: &Config, launch: Launch, predecessor: Option<&Path>) -> Resul
         None => (None, Fds::new()),
     };
     let telemetry = crate::telemetry::start(config.log.level)?;
-    let parts = Parts::live(config)?;
+    let parts = Arc::new(Parts::live(config)?);
     parts.files.look();
     let listeners = listen::bind(config, fds)?;
-    let services = listeners.services(config, &parts, telemetry);
+    let reload = Reload::new(read, Arc::clone(&parts), telemetry.clone());
+    let services = listeners.services(config, &parts, telemetry, reload);
     parts.listening.set(true);
-    background::watch_files(config, &parts)?;
+    background::watch_files(&parts)?;
     let failure = Arc::new(Mutex::new(None));
     let life = Life {
         listening: listening(config, services.workers),
@@ -160,7 +172,7 @@ pub fn run(config: &Config, launch: Launch, predecessor: Option<&Path>) -> Resul
         upgrade: Upgrade {
             launch,
             fds: services.fds,
-            limit: config.upgrade.timeout,
+            in_force: Arc::clone(&parts.in_force),
             drain: Arc::clone(&parts.drain),
             metrics: Arc::clone(&parts.metrics),
         },

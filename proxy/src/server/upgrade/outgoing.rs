@@ -21,6 +21,7 @@ use super::{
 use crate::connection::accept::Seats;
 use crate::metrics::{Metrics, UpgradeOutcome};
 use crate::server::drain::{Drain, Phase};
+use crate::server::in_force::InForce;
 
 /// What replaces this process when it is asked to.
 pub struct Upgrade {
@@ -28,8 +29,8 @@ pub struct Upgrade {
     pub launch: Launch,
     /// The listeners.
     pub fds: ListenFds,
-    /// Time until the new process must be ready.
-    pub limit: Duration,
+    /// Has the time until the new process must be ready.
+    pub in_force: Arc<InForce>,
     /// The drain of this process.
     pub drain: Arc<Drain>,
     /// Counters.
@@ -61,6 +62,10 @@ impl Upgrade {
         tracing::error!(reason, "upgrade: refused; this process goes on");
     }
 
+    fn limit(&self) -> Duration {
+        self.in_force.config().upgrade.timeout
+    }
+
     async fn replace(&self) -> Result<Successor, String> {
         if self.drain.phase() != Phase::Serving {
             return Err("this process is draining".into());
@@ -78,9 +83,9 @@ impl Upgrade {
         let mut accepts = false;
         let heard = tokio::select! {
             heard = timeout(
-                self.limit + TELL_TIMEOUT,
+                self.limit() + TELL_TIMEOUT,
                 self.converse(&listener, folder.path(), &mut accepts),
-            ) => heard.unwrap_or_else(|_| Err(format!("it was not ready within {:?}", self.limit))),
+            ) => heard.unwrap_or_else(|_| Err(format!("it was not ready within {:?}", self.limit()))),
             ended = new.child.wait() => Err(end_of(ended)),
             () = self.drain.begun() => Err("a drain has begun".into()),
         };
@@ -113,7 +118,7 @@ impl Upgrade {
             READY => {}
             said => {
                 let why = said.strip_prefix(NOT_READY).unwrap_or(said);
-                return Err(format!("it was not ready within {:?}: {why}", self.limit));
+                return Err(format!("it was not ready within {:?}: {why}", self.limit()));
             }
         }
         *accepts = true;
