@@ -8,7 +8,7 @@
 //! | `/config` | the configuration in force |
 //! | `/routes/explain?link_id=&sni=&host=` | what would happen to a request, and why |
 //! | `/connections` | the open connections |
-//! | `/drain` | how far the drain is; `POST` begins it and leaves the process running |
+//! | `/drain` | how far the drain is; `POST [?within=25s]` begins it and leaves the process running |
 //! | `/log-level` | the operational log's level; `PUT` changes it |
 //!
 //! Promises that nobody who can reach it makes it hold much: connections, request heads, bodies and lifetimes are
@@ -18,6 +18,7 @@
 mod answer;
 mod certificates;
 mod connections;
+mod drain;
 mod effective;
 mod explain;
 mod page;
@@ -36,7 +37,6 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -50,7 +50,7 @@ use crate::credentials::Credentials;
 use crate::metrics::{self, Metrics};
 use crate::readiness::Readiness;
 use crate::routing::RemoteRoutes;
-use crate::server::{Drain, InForce, Phase};
+use crate::server::{Drain, InForce};
 use crate::telemetry::Telemetry;
 use crate::upstream::Clusters;
 use answer::{html, json, text};
@@ -87,15 +87,6 @@ pub struct Admin {
     seats: Semaphore,
 }
 
-/// How far the drain is, and what is left.
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Progress {
-    phase: Phase,
-    #[serde(rename = "connections_open")]
-    connections: usize,
-    requests_in_flight: i64,
-}
-
 type Answer = Response<Full<Bytes>>;
 
 impl Admin {
@@ -107,8 +98,13 @@ impl Admin {
         }
     }
 
-    /// Serves a connection of the admin listener.
-    pub async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin) {
+    /// Serves a connection of the admin listener, and closes it between two requests once `leaving` resolves: another
+    /// process answers then.
+    pub async fn serve(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin,
+        leaving: impl Future<Output = ()>,
+    ) {
         let Ok(_seat) = self.seats.try_acquire() else {
             return;
         };
@@ -122,7 +118,11 @@ impl Admin {
                 .max_buf_size(HEAD_BYTES_MAX)
                 .serve_connection(TokioIo::new(io), service)
         );
-        if timeout(AGE_MAX, served.as_mut()).await.is_err() {
+        let over = tokio::select! {
+            served = timeout(AGE_MAX, served.as_mut()) => served.is_ok(),
+            () = leaving => false,
+        };
+        if !over {
             served.as_mut().graceful_shutdown();
             // Whoever does not read the last answer in time does not get it.
             let _ = timeout(LAST_ANSWER_TIMEOUT, served).await;
@@ -154,14 +154,11 @@ impl Admin {
             ("/config", _) => text(StatusCode::OK, effective::print(&self.sources.in_force)),
             ("/routes/explain", _) => self.explain(parts.uri.query().unwrap_or("")).await,
             ("/connections", _) => self.connections(),
-            ("/drain", &Method::POST) => {
-                self.sources.drain.begin();
-                json(StatusCode::ACCEPTED, &self.progress())
-            }
-            ("/drain", _) => json(StatusCode::OK, &self.progress()),
+            ("/drain", &Method::POST) => self.drain(parts.uri.query().unwrap_or("")),
+            ("/drain", _) => json(StatusCode::OK, &self.sources.drain.progress()),
             ("/log-level", &Method::PUT) => self.set_log_level(body).await,
             ("/log-level", _) => self.log_level(),
-            _ => html(&page::Page::of(&self.sources, self.progress()).to_string()),
+            _ => html(&page::Page::of(&self.sources).to_string()),
         }
     }
 
@@ -201,7 +198,9 @@ impl Admin {
         json(
             StatusCode::OK,
             &connections::Listing {
-                progress: self.progress(),
+                phase: self.sources.drain.phase(),
+                connections_open: self.sources.seats.taken(),
+                requests_in_flight: self.sources.metrics.requests_in_flight(),
                 draining: self.sources.readiness.is_draining(),
                 listed: oldest.len(),
                 connections: oldest.iter().map(|one| connections::Row::of(one)).collect(),
@@ -209,11 +208,13 @@ impl Admin {
         )
     }
 
-    fn progress(&self) -> Progress {
-        Progress {
-            phase: self.sources.drain.phase(),
-            connections: self.sources.seats.taken(),
-            requests_in_flight: self.sources.metrics.requests_in_flight(),
+    fn drain(&self, query: &str) -> Answer {
+        match drain::within(query) {
+            Ok(within) => {
+                self.sources.drain.begin(within);
+                json(StatusCode::ACCEPTED, &self.sources.drain.progress())
+            }
+            Err(mistake) => text(StatusCode::BAD_REQUEST, format!("{mistake}\n")),
         }
     }
 

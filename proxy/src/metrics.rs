@@ -9,6 +9,7 @@
 mod dns;
 mod families;
 mod labels;
+mod lifecycle;
 mod process;
 mod reloads;
 mod route_service;
@@ -28,9 +29,10 @@ pub use self::dns::Dns;
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
     CacheEntry, ConfigOutcome, ConnectOutcome, CredentialUse, DistrustReason, DnsOutcome,
-    LookupEnd, LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage, SnapshotRefusal,
-    StatusClass, TlsVersion, UpstreamGeneration,
+    DrainPhase, LookupEnd, LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage,
+    SnapshotRefusal, StatusClass, TlsVersion, UpgradeOutcome, UpstreamGeneration,
 };
+pub use self::lifecycle::Lifecycle;
 use self::process::Process;
 pub use self::reloads::Reloads;
 pub use self::route_service::RouteService;
@@ -44,8 +46,8 @@ use crate::telemetry::AcceptErrors;
 pub struct Metrics {
     registry: Registry,
     ready: IntGauge,
-    draining: IntGauge,
     reloads: Reloads,
+    lifecycle: Lifecycle,
     connections_open: IntGauge,
     connections_accepted: IntCounter,
     connections: ByReason<(&'static str, Blame)>,
@@ -131,8 +133,8 @@ impl Metrics {
         let would_refuse = maker.counters("postern_would_refuse_total")?;
         Ok(Self {
             ready: maker.gauge("postern_ready")?,
-            draining: maker.gauge("postern_draining")?,
             reloads: Reloads::new(&maker)?,
+            lifecycle: Lifecycle::new(&maker)?,
             connections_open: maker.gauge("postern_connections_open")?,
             connections_accepted: maker.counter("postern_connections_accepted_total")?,
             connections: ByReason::new(all_endings(), |(ending, blame)| {
@@ -193,9 +195,9 @@ impl Metrics {
         self.ready.set(i64::from(ready));
     }
 
-    /// The drain has begun.
-    pub fn draining(&self) {
-        self.draining.set(1);
+    /// What is counted about this process and the one before it.
+    pub const fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
     }
 
     /// A client connection was accepted. Each is followed by one [`Metrics::connection_ended`].

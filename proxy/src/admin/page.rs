@@ -4,10 +4,10 @@ use std::fmt::{self, Display, Formatter};
 
 use postern_certs::UnixTime;
 
+use super::Sources;
 use super::certificates::{self, RefusedRow, Row};
-use super::{Progress, Sources};
 use crate::explain::ServiceContact;
-use crate::server::{History, Phase};
+use crate::server::{History, Phase, Progress};
 
 /// What the page shows.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(super) struct Page {
     ready: bool,
     progress: Progress,
     configuration: History,
+    previous_connections: usize,
     routes_generation: u64,
     service: Option<ServiceContact>,
     certificates: Vec<Row>,
@@ -35,7 +36,7 @@ struct Cluster {
 
 impl Page {
     /// The state now.
-    pub(super) fn of(sources: &Sources, progress: Progress) -> Self {
+    pub(super) fn of(sources: &Sources) -> Self {
         let places = sources.credentials.places();
         let mut clusters: Vec<_> = sources.clusters.iter().map(|it| Cluster::of(&it)).collect();
         clusters.sort_by(|one, other| one.name.cmp(&other.name));
@@ -43,8 +44,9 @@ impl Page {
             mode: sources.authorizer.mode().label(),
             waiting_for: sources.readiness.waiting_for(),
             ready: sources.readiness.is_ready(),
-            progress,
             configuration: sources.in_force.history(),
+            progress: sources.drain.progress(),
+            previous_connections: sources.metrics.lifecycle().previous_connections(),
             routes_generation: sources.authorizer.cache().generation(),
             service: sources.service.as_deref().map(ServiceContact::of),
             certificates: certificates::certificates(&places),
@@ -163,6 +165,10 @@ impl Display for Page {
         ] {
             writeln!(f, "<tr><th>{name}<td>{}", Escaped(&value))?;
         }
+        if self.previous_connections > 0 {
+            let left = self.previous_connections;
+            writeln!(f, "<tr><th>Connections of the previous process<td>{left}")?;
+        }
         if let Some(service) = &self.service {
             let class = if service.out_of_reach { "bad" } else { "good" };
             let text = service.to_string();
@@ -251,6 +257,9 @@ mod tests {
                 phase: Phase::Serving,
                 connections: 3,
                 requests_in_flight: 1,
+                connections_cut: 0,
+                began: None,
+                deadline_seconds: None,
             },
             configuration: History {
                 since: jiff::Timestamp::UNIX_EPOCH,
@@ -259,6 +268,7 @@ mod tests {
                     why: "postern.toml:3: did you mean <data>?".into(),
                 }),
             },
+            previous_connections: 0,
             routes_generation: 7,
             service: Some(ServiceContact {
                 last_contact_seconds: Some(90),

@@ -47,6 +47,10 @@ table! {
     Counter   postern_reloads_total[outcome]                    "Reloads of the configuration (SIGHUP), by what they came to."
     Gauge     postern_reload_refused                            "1 while the last reload was refused, so that the file is not what is in force."
     Gauge     postern_config_loaded_seconds                     "Since when the configuration in force is, in seconds since 1970."
+    Gauge     postern_drain_phase[phase]                        "1 for the phase of the drain that this process is in, 0 for the others."
+    Counter   postern_drain_connections_cut_total               "Connections that had not ended when the time of the drain was up, and were cut."
+    Counter   postern_process_upgrades_total[outcome]           "Attempts to replace this process by a new one; the one that has taken over counts that."
+    Gauge     postern_previous_process_connections              "Connections that the process before this one still has; 0 when it has ended."
 
     Counter   postern_accept_errors_total                       "Failures to accept a connection, such as running out of file descriptors."
     Gauge     postern_connections_open                          "Client connections that are open."
