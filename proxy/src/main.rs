@@ -152,7 +152,7 @@ fn explain(question: &Question) -> Result<(), Failure> {
 }
 
 fn load(file: &File) -> Result<Config, Failure> {
-    read(&file.config).map_err(|error| Failure::Configuration(whole(&error)))
+    read(&file.config).map_err(|error| Failure::configuration(whole(&error)))
 }
 
 fn read(path: &Path) -> Result<Config, ConfigError> {

@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -33,6 +34,8 @@ use crate::readiness::Readiness;
 pub struct Health {
     readiness: Arc<Readiness>,
     mode: &'static str,
+    /// Room on the probe listener.
+    places: Semaphore,
 }
 
 /// Which paths a listener answers.
@@ -45,18 +48,29 @@ enum Lane {
 impl Health {
     /// Answers by `readiness`; `mode` shows in `/readyz`.
     pub fn new(readiness: Arc<Readiness>, mode: &'static str) -> Self {
-        Self { readiness, mode }
+        Self {
+            readiness,
+            mode,
+            places: Semaphore::new(PROBERS_MAX),
+        }
     }
 
     /// Serves a connection of the probe listener, and closes it between two probes once `leaving` resolves: another
-    /// process answers then.
+    /// process answers then. Whoever finds no room is closed without a word, and so is whoever says nothing.
     pub async fn serve(
         &self,
         io: impl AsyncRead + AsyncWrite + Unpin,
         leaving: impl Future<Output = ()>,
     ) {
+        let Ok(_place) = self.places.try_acquire() else {
+            return;
+        };
         let mut io = ReadAhead::new(io);
-        let Ok(Ok(())) = timeout(CONNECTION_TIMEOUT, skip_proxy_header(&mut io)).await else {
+        let begun = async {
+            skip_proxy_header(&mut io).await?;
+            io.peek().await
+        };
+        let Ok(Ok(Some(_))) = timeout(FIRST_BYTE_TIMEOUT, begun).await else {
             return;
         };
         self.serve_http(io, Lane::Probe, leaving).await;
@@ -223,12 +237,18 @@ const HEADER_BYTES_MAX: usize = 4096;
 const BUFFER_BYTES: usize = 16 * 1024;
 // Limit: probes come every 5 to 60 seconds; none waits longer than this between requests.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(75);
+// Limit: a probe begins with its request; Azure's time out within 10 seconds themselves.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+// Limit: probers are a handful, Traffic Manager's a few dozen; each place is a buffer and a descriptor at most.
+const PROBERS_MAX: usize = 256;
+// Limit: of a probe whose process was replaced, as long as it may take to come.
 const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
     use tokio::io::AsyncWriteExt as _;
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -284,5 +304,64 @@ mod tests {
         let mut answer = String::new();
         near.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_says_nothing_or_never_ends_is_not_waited_for() {
+        let health = Health::new(Arc::default(), "enforce");
+        let mut header = SIGNATURE.to_vec();
+        header.extend_from_slice(&[0x20, 0x00, 0x00, 0x00]);
+        let in_the_header = &header[..14];
+        for (said, limit) in [
+            (&b""[..], FIRST_BYTE_TIMEOUT),
+            (in_the_header, FIRST_BYTE_TIMEOUT),
+            (&header, FIRST_BYTE_TIMEOUT),
+            (b"GET /healthz HTT", CONNECTION_TIMEOUT),
+            (
+                b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+                CONNECTION_TIMEOUT,
+            ),
+        ] {
+            let (mut near, far) = tokio::io::duplex(4096);
+            near.write_all(said).await.unwrap();
+            let began = Instant::now();
+            health.serve(far, pending()).await;
+            let took = began.elapsed();
+            assert!(took >= limit, "{took:?} {said:?}");
+            assert!(took < limit + Duration::from_secs(1), "{took:?} {said:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn probers_are_so_many_at_a_time_and_no_more() {
+        let health = Arc::new(Health::new(Arc::default(), "enforce"));
+        let mut held = Vec::new();
+        for _ in 0..PROBERS_MAX {
+            let (near, far) = tokio::io::duplex(64);
+            let health = Arc::clone(&health);
+            held.push((
+                near,
+                tokio::spawn(async move { health.serve(far, pending()).await }),
+            ));
+        }
+        while health.places.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let closed = async || {
+            let (mut near, far) = tokio::io::duplex(4096);
+            let request = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            near.write_all(request).await.unwrap();
+            let began = Instant::now();
+            health.serve(far, pending()).await;
+            assert_eq!(began.elapsed(), Duration::ZERO);
+            let mut answer = Vec::new();
+            near.read_to_end(&mut answer).await.unwrap();
+            answer.is_empty()
+        };
+        assert!(closed().await);
+        let (near, served) = held.swap_remove(0);
+        drop(near);
+        served.await.unwrap();
+        assert!(!closed().await);
     }
 }

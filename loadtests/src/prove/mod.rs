@@ -21,6 +21,7 @@ mod routing_outage;
 mod sidecar_herd;
 mod sign;
 mod site;
+mod terminate;
 pub mod traffic;
 mod upgrade;
 
@@ -49,6 +50,7 @@ pub const SCENARIOS: &[Scenario] = &[
     reload::SCENARIO,
     upgrade::SCENARIO,
     drain::SCENARIO,
+    terminate::SCENARIO,
 ];
 
 // Limit: of what a scenario found broken, so many findings are printed; the rest is counted.

@@ -137,8 +137,8 @@ pub fn explain(
     Ok(explanation.with_service(parts.routes.service().map(Arc::as_ref)))
 }
 
-/// Serves until told to stop or replaced, then drains. `read` reads the configuration again, for a reload; `launch` is how
-/// it was started; `predecessor`, where the process is met that it takes over from, if it does.
+/// Serves until told to stop or replaced, then drains. `read` reads the configuration again, for a reload; `launch` is
+/// how it was started; `predecessor`, where the process is met that it takes over from, if it does.
 pub fn run(
     config: &Config,
     read: Read,

@@ -218,21 +218,25 @@ impl Flow {
         End::Ours
     }
 
-    /// Whether the request crossed GOAWAY: the server has not seen it, or says that it has done nothing about it ("the
-    /// client MAY retry the request on a new connection", RFC 9113 section 8.7). It goes elsewhere then.
+    /// Whether all that is wrong is GOAWAY: it came before the request was sent, or crossed it, and the server says
+    /// that it has done nothing about it ("the client MAY retry the request on a new connection", RFC 9113 section
+    /// 8.7). Then it goes elsewhere.
     fn came_too_late(&self, error: &Failure) -> bool {
-        let crossed = self.kind.protocol == Protocol::Http2 && error.is_of_goaway();
+        let Failure::Client(ClientError::Http(error)) = error else {
+            return false;
+        };
+        let cause = error.source().and_then(|cause| cause.downcast_ref());
+        let crossed = cause.is_some_and(|cause: &h2::Error| {
+            cause.is_go_away() && cause.is_remote() && cause.reason() == Some(Reason::NO_ERROR)
+        });
         if crossed {
             self.shared.tally().count(self.kind).crossed += 1;
         }
-        crossed
+        crossed || (error.is_canceled() && self.kind.protocol == Protocol::Http2)
     }
 
-    /// Waits; `false` once the traffic is to end.
     async fn goes_on_after(&self, pause: Duration) -> bool {
-        let mut stopping = self.shared.stopping.subscribe();
-        let stopped = stopping.wait_for(|stopping| *stopping);
-        tokio::time::timeout(pause, stopped).await.is_err()
+        self.shared.goes_on_after(pause).await
     }
 
     fn done(&self) {
@@ -327,18 +331,6 @@ impl From<http::Error> for Failure {
 }
 
 impl Failure {
-    /// Whether all that is wrong is that the server had said goodbye.
-    fn is_of_goaway(&self) -> bool {
-        let Self::Client(ClientError::Http(error)) = self else {
-            return false;
-        };
-        let cause = error.source().and_then(|cause| cause.downcast_ref());
-        error.is_canceled()
-            || cause.is_some_and(|cause: &h2::Error| {
-                cause.is_go_away() && cause.is_remote() && cause.reason() == Some(Reason::NO_ERROR)
-            })
-    }
-
     /// The word that it is counted by.
     fn reason(&self) -> String {
         let word = match self {

@@ -33,7 +33,7 @@ use crate::stack::accounts::{HOST_A, LINK_A};
 use crate::stack::client::{Protocol, STEP_TIMEOUT, Tls};
 
 // Limit: connections with requests and no pause to speak of, a target and protocol.
-const REQUESTERS: usize = 2;
+const REQUESTERS: u32 = 2;
 
 /// Where the traffic goes, and as whom.
 #[derive(Debug, Clone)]
@@ -50,8 +50,9 @@ pub struct Targets {
     pub upload_time: Duration,
     /// How long a WebSocket is kept before its client closes it and opens another; to the end if `None`.
     pub talk_time: Option<Duration>,
-    /// Clients with an upload, and clients with a WebSocket, for each protocol and target.
-    pub lasting: usize,
+    /// Clients with an upload, and clients with a WebSocket, for each protocol and target. They begin one after the
+    /// other, evenly over the time that an upload takes.
+    pub lasting: u32,
 }
 
 impl Targets {
@@ -89,6 +90,13 @@ impl Shared {
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits; `false` once the traffic is to end.
+    async fn goes_on_after(&self, pause: Duration) -> bool {
+        let mut stopping = self.stopping.subscribe();
+        let stopped = stopping.wait_for(|stopping| *stopping);
+        tokio::time::timeout(pause, stopped).await.is_err()
+    }
 }
 
 impl Traffic {
@@ -104,16 +112,27 @@ impl Traffic {
         for protocol in Protocol::ALL {
             for &address in &shared.targets.addresses {
                 for sort in Sort::ALL {
-                    let count = match sort {
-                        Sort::Requests => REQUESTERS,
+                    let Targets {
+                        lasting,
+                        upload_time,
+                        ..
+                    } = shared.targets;
+                    let (count, apart) = match sort {
+                        Sort::Requests => (REQUESTERS, Duration::ZERO),
                         // One for all targets, below.
-                        Sort::Resumptions => 0,
-                        Sort::Uploads | Sort::Messages => shared.targets.lasting,
-                        Sort::Handshakes => 1,
+                        Sort::Resumptions => (0, Duration::ZERO),
+                        Sort::Uploads | Sort::Messages => (lasting, upload_time / lasting.max(1)),
+                        Sort::Handshakes => (1, Duration::ZERO),
                     };
-                    for _ in 0..count {
+                    for turn in 0..count {
                         let kind = Kind { sort, protocol };
-                        flows.spawn(flow::run(Arc::clone(&shared), kind, vec![address]));
+                        let flow = flow::run(Arc::clone(&shared), kind, vec![address]);
+                        let shared = Arc::clone(&shared);
+                        flows.spawn(async move {
+                            if turn == 0 || shared.goes_on_after(apart * turn).await {
+                                flow.await;
+                            }
+                        });
                     }
                 }
             }
