@@ -18,7 +18,7 @@ use tracing::subscriber::NoSubscriber;
 
 use crate::config::{Changes, Config, ConfigError};
 use crate::server::parts::{self, Parts, Routes};
-use crate::server::{Phase, ServerError, check};
+use crate::server::{Phase, ServerError, check, supervision};
 use crate::telemetry::Telemetry;
 use crate::upstream::{Cluster, Unresolved};
 
@@ -45,6 +45,8 @@ enum Outcome {
 enum Refused {
     #[error("this process is draining")]
     Draining,
+    #[error("this process is being upgraded; a new one reads the file by itself")]
+    Upgrading,
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("the configuration {0}")]
@@ -69,8 +71,14 @@ impl Reload {
 
     /// Reloads. Blocks, inside a runtime.
     pub fn reload(&self) {
+        supervision::reloading();
+        self.tell(self.attempt());
+        supervision::ready();
+    }
+
+    fn tell(&self, outcome: Result<Outcome, Refused>) {
         let in_force = &self.parts.in_force;
-        match self.attempt() {
+        match outcome {
             Ok(Outcome::Applied(keys)) => {
                 tracing::info!(changed = keys.join(", "), "reload: applied");
             }
@@ -87,6 +95,7 @@ impl Reload {
     }
 
     fn attempt(&self) -> Result<Outcome, Refused> {
+        let _turn = self.parts.in_force.turn_now().ok_or(Refused::Upgrading)?;
         if self.parts.drain.phase() != Phase::Serving {
             return Err(Refused::Draining);
         }
