@@ -98,8 +98,13 @@ impl Admin {
         }
     }
 
-    /// Serves a connection of the admin listener.
-    pub async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin) {
+    /// Serves a connection of the admin listener, and closes it between two requests once `leaving` resolves: another
+    /// process answers then.
+    pub async fn serve(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin,
+        leaving: impl Future<Output = ()>,
+    ) {
         let Ok(_seat) = self.seats.try_acquire() else {
             return;
         };
@@ -113,7 +118,11 @@ impl Admin {
                 .max_buf_size(HEAD_BYTES_MAX)
                 .serve_connection(TokioIo::new(io), service)
         );
-        if timeout(AGE_MAX, served.as_mut()).await.is_err() {
+        let over = tokio::select! {
+            served = timeout(AGE_MAX, served.as_mut()) => served.is_ok(),
+            () = leaving => false,
+        };
+        if !over {
             served.as_mut().graceful_shutdown();
             // Whoever does not read the last answer in time does not get it.
             let _ = timeout(LAST_ANSWER_TIMEOUT, served).await;

@@ -6,6 +6,8 @@
 //! plain HTTP or TLS, and never a route.
 
 use std::convert::Infallible;
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,13 +48,18 @@ impl Health {
         Self { readiness, mode }
     }
 
-    /// Serves a connection of the probe listener.
-    pub async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin) {
+    /// Serves a connection of the probe listener, and closes it between two probes once `leaving` resolves: another
+    /// process answers then.
+    pub async fn serve(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin,
+        leaving: impl Future<Output = ()>,
+    ) {
         let mut io = ReadAhead::new(io);
         let Ok(Ok(())) = timeout(CONNECTION_TIMEOUT, skip_proxy_header(&mut io)).await else {
             return;
         };
-        self.serve_http(io, Lane::Probe).await;
+        self.serve_http(io, Lane::Probe, leaving).await;
     }
 
     /// Serves a health probe that came to the data port.
@@ -67,19 +74,24 @@ impl Health {
             return Ending::Probe;
         };
         if first != TLS_HANDSHAKE {
-            self.serve_http(io, Lane::Data).await;
+            self.serve_http(io, Lane::Data, pending()).await;
             return Ending::Probe;
         }
         // HTTPS probes send no SNI and do not look at the certificate: any will do.
         if let Some(tls) = credentials.server().any()
             && let Ok(Ok(stream)) = timeout(tls_timeout, TlsAcceptor::from(tls).accept(io)).await
         {
-            self.serve_http(stream, Lane::Data).await;
+            self.serve_http(stream, Lane::Data, pending()).await;
         }
         Ending::Probe
     }
 
-    async fn serve_http(&self, io: impl AsyncRead + AsyncWrite + Unpin, lane: Lane) {
+    async fn serve_http(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin,
+        lane: Lane,
+        leaving: impl Future<Output = ()>,
+    ) {
         let service = service_fn(|request: Request<Incoming>| {
             let response = self.answer(request.method(), request.uri().path(), lane);
             async move { Ok::<_, Infallible>(response) }
@@ -89,8 +101,15 @@ impl Health {
             .header_read_timeout(CONNECTION_TIMEOUT)
             .max_buf_size(BUFFER_BYTES)
             .serve_connection(TokioIo::new(io), service);
+        let mut served = pin!(served);
         // A probe that breaks off has what it wanted.
-        let _ = served.await;
+        tokio::select! {
+            _ = served.as_mut() => {}
+            () = leaving => {
+                served.as_mut().graceful_shutdown();
+                let _ = timeout(LAST_ANSWER_TIMEOUT, served).await;
+            }
+        }
     }
 
     fn answer(&self, method: &Method, path: &str, lane: Lane) -> Response<Full<Bytes>> {
@@ -204,6 +223,7 @@ const HEADER_BYTES_MAX: usize = 4096;
 const BUFFER_BYTES: usize = 16 * 1024;
 // Limit: probes come every 5 to 60 seconds; none waits longer than this between requests.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(75);
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -260,7 +280,7 @@ mod tests {
         sent.extend_from_slice(&[0x20, 0x00, 0x00, 0x03, 1, 2, 3]);
         sent.extend_from_slice(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         near.write_all(&sent).await.unwrap();
-        health.serve(far).await;
+        health.serve(far, pending()).await;
         let mut answer = String::new();
         near.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");

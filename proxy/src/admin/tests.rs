@@ -116,7 +116,7 @@ impl Fixture {
     async fn send(&self, request: &str) -> Answered {
         let (mut near, far) = tokio::io::duplex(1 << 20);
         near.write_all(request.as_bytes()).await.unwrap();
-        self.admin.serve(far).await;
+        self.admin.serve(far, std::future::pending()).await;
         let mut answer = String::new();
         near.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -416,7 +416,7 @@ async fn connections_beyond_the_bound_are_closed_unanswered() {
     near.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
         .unwrap();
-    fixture.admin.serve(far).await;
+    fixture.admin.serve(far, std::future::pending()).await;
     let mut answer = Vec::new();
     near.read_to_end(&mut answer).await.unwrap();
     assert!(answer.is_empty());
@@ -428,7 +428,7 @@ async fn connections_beyond_the_bound_are_closed_unanswered() {
 async fn a_peer_that_says_nothing_loses_its_place() {
     let fixture = fixture();
     let (near, far) = tokio::io::duplex(4096);
-    fixture.admin.serve(far).await;
+    fixture.admin.serve(far, std::future::pending()).await;
     assert_eq!(fixture.admin.seats.available_permits(), 64);
     drop(near);
 }
