@@ -82,7 +82,7 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
         failed += told.failures.len() + lost.len();
         crossed += told.crossed.len();
     }
-    let outcome = never_ends(&run.folder.join("never-ends"), &mut proof).await;
+    let outcome = Box::pin(never_ends(&run.folder.join("never-ends"), &mut proof)).await;
     proof.row(
         "what never ends is cut at the deadline, whoever of two sidecars is there",
         outcome,
