@@ -19,7 +19,7 @@ use crate::testing::scheduled_events::{Plan, ScheduledEvents};
 /// What this machine is called.
 pub(super) const US: &str = "postern-weu_3";
 /// The notice that events have.
-pub(super) const NOTICE: Duration = Duration::from_secs(300);
+pub(super) const NOTICE: Duration = Duration::from_mins(5);
 
 pub(super) struct Scene {
     pub(super) imds: ScheduledEvents,
