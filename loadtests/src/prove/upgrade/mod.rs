@@ -28,18 +28,21 @@ pub(super) const SCENARIO: Scenario = Scenario {
 /// How often, and how long an upload lasts.
 struct Length {
     upgrades: u32,
-    /// After so many upgrades each thing that must be refused is tried.
+    /// What must be refused, and after how many upgrades each time.
+    refused: &'static [Refused],
     refused_every: u32,
     upload: Duration,
 }
 
 const FULL: Length = Length {
     upgrades: 20,
+    refused: Refused::ALL,
     refused_every: 7,
     upload: Duration::from_mins(2),
 };
 const QUICK: Length = Length {
     upgrades: 3,
+    refused: Refused::QUICK,
     refused_every: 3,
     upload: Duration::from_secs(5),
 };
@@ -76,7 +79,7 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
     for count in 1..=length.upgrades {
         tokio::time::sleep(PAUSE).await;
         if count % length.refused_every == 0 {
-            for refused in Refused::ALL {
+            for refused in length.refused {
                 let outcome = refused.prove(&mut postern, &program).await;
                 proof.row(refused.claim(), outcome);
             }
