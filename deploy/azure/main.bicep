@@ -566,7 +566,7 @@ module files 'modules/files.bicep' = {
     posternControl: posternControl
     pushMetrics: pushMetrics
     remoteWriteUrl: monitoring.outputs.remoteWriteUrl
-    scaleSet: '${prefix}-postern'
+    scaleSet: '${prefix}-machines'
   }
 }
 
@@ -653,6 +653,9 @@ module alerts 'modules/alerts.bicep' = {
     ] : [])
     tags: tags
   }
+  dependsOn: [
+    vaultOfTickets
+  ]
 }
 
 // ---- what comes after needs

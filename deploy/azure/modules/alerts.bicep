@@ -104,9 +104,9 @@ var ofEgress = empty(natGatewayId) ? [] : [
   }
 ]
 
-var all = concat(ofService, ofEgress)
+var thresholds = concat(ofService, ofEgress)
 
-resource simple 'Microsoft.Insights/metricAlerts@2018-03-01' = [for alert in all: {
+resource simple 'Microsoft.Insights/metricAlerts@2018-03-01' = [for alert in thresholds: {
   name: '${prefix}-${alert.name}'
   location: 'global'
   tags: tags

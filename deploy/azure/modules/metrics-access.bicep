@@ -9,7 +9,7 @@ param machinePrincipalId string
 // Monitoring Metrics Publisher.
 var publisherRole = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', '3913510d-42f4-4e42-8a64-420c390055eb')
 
-resource rule 'Microsoft.Insights/dataCollectionRules@2023-03-11' existing = {
+resource rule 'Microsoft.Insights/dataCollectionRules@2022-06-01' existing = {
   name: ruleName
 }
 

@@ -45,7 +45,7 @@ resource metrics 'Microsoft.Monitor/accounts@2023-04-03' = {
   tags: tags
 }
 
-resource ingestion 'Microsoft.Insights/dataCollectionEndpoints@2023-03-11' = {
+resource ingestion 'Microsoft.Insights/dataCollectionEndpoints@2022-06-01' = {
   name: '${prefix}-metrics'
   location: location
   tags: tags
@@ -57,7 +57,7 @@ resource ingestion 'Microsoft.Insights/dataCollectionEndpoints@2023-03-11' = {
   }
 }
 
-resource metricsRule 'Microsoft.Insights/dataCollectionRules@2023-03-11' = {
+resource metricsRule 'Microsoft.Insights/dataCollectionRules@2022-06-01' = {
   name: '${prefix}-metrics'
   location: location
   tags: tags
@@ -96,7 +96,7 @@ resource metricsRule 'Microsoft.Insights/dataCollectionRules@2023-03-11' = {
   }
 }
 
-resource logsRule 'Microsoft.Insights/dataCollectionRules@2023-03-11' = {
+resource logsRule 'Microsoft.Insights/dataCollectionRules@2022-06-01' = {
   name: '${prefix}-logs'
   location: location
   tags: tags

@@ -78,7 +78,7 @@ param workspaceId string
 param tags object
 
 resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-07-01' = {
-  name: '${prefix}-postern'
+  name: '${prefix}-machines'
   location: location
   tags: tags
   zones: zones
@@ -252,7 +252,7 @@ resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-07-01' = {
   }
 }
 
-resource logs 'Microsoft.Insights/dataCollectionRuleAssociations@2023-03-11' = {
+resource logs 'Microsoft.Insights/dataCollectionRuleAssociations@2022-06-01' = {
   name: 'logs'
   scope: scaleSet
   properties: {
