@@ -51,7 +51,7 @@ def is_runtime(value):
 
 def settled(value):
     """A value as it is in the module that it is given to."""
-    return json.loads(json.dumps(value, ensure_ascii=False).replace("\\u0001", "\u2020"))
+    return json.loads(json.dumps(value, ensure_ascii=False).replace("\\u0001", ""))
 
 
 def guid(*parts):
