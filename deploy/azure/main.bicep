@@ -229,10 +229,12 @@ param cpuInPercent int = 25
 
 @description('Megabits per second of one machine, received or sent, above which machines are added.')
 @minValue(10)
+@maxValue(100000)
 param networkOutMbps int = 4000
 
 @description('Megabits per second of one machine below which one is taken away.')
 @minValue(1)
+@maxValue(100000)
 param networkInMbps int = 1000
 
 // ---- what Postern serves
@@ -320,6 +322,7 @@ param logRetentionDays int = 30
 
 @description('Gigabytes of logs a day at most; -1 is no limit.')
 @minValue(-1)
+@maxValue(4000)
 param logDailyQuotaGb int = 10
 
 @description('Whether the machines push their metrics to an Azure Monitor workspace, with Ubuntu\'s Prometheus as agent.')

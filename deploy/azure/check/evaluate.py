@@ -18,7 +18,7 @@ from syntax import Parser
 SCOPE = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/"
 GROUP = "postern"
 LOCATION = "westeurope"
-RUNTIME = "\x01"
+RUNTIME, ESCAPED = "\x01", "\\u0001"
 INFERRED = {"string": str, "int": int, "bool": bool, "object": dict, "array": list}
 
 
@@ -46,12 +46,12 @@ class Resource:
 
 def is_runtime(value):
     """Whether any of it is known to Azure alone."""
-    return RUNTIME in json.dumps(value, default=str, ensure_ascii=False)
+    return ESCAPED in json.dumps(value, default=str)
 
 
 def settled(value):
     """A value as it is in the module that it is given to."""
-    return json.loads(json.dumps(value, ensure_ascii=False).replace("\\u0001", ""))
+    return json.loads(json.dumps(value).replace(ESCAPED, ""))
 
 
 def guid(*parts):

@@ -57,14 +57,14 @@ var ofService = [
   }
   {
     name: 'nat-ports-running-out'
-    says: 'The Private Link Service has used up most ports of an address: new connections will fail.'
+    says: 'The Private Link Service has used up most ports of its addresses: new connections will fail.'
     severity: 1
     scope: serviceId
     namespace: 'Microsoft.Network/privateLinkServices'
     metric: 'PLSNatPortsUsage'
     operator: 'GreaterThan'
     threshold: 80
-    aggregation: 'Maximum'
+    aggregation: 'Average'
   }
   {
     name: 'machines-busy'

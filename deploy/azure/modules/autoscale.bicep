@@ -11,9 +11,11 @@ param scaleSetId string
 
 @description('Machines at least: one of each zone may be away.')
 @minValue(2)
+@maxValue(1000)
 param least int
 
 @description('Machines at most.')
+@minValue(2)
 @maxValue(1000)
 param most int
 
@@ -29,10 +31,12 @@ param cpuInPercent int
 
 @description('Megabits per second of one machine, received or sent, above which machines are added.')
 @minValue(10)
+@maxValue(100000)
 param networkOutMbps int
 
 @description('Megabits per second of one machine below which one is taken away.')
 @minValue(1)
+@maxValue(100000)
 param networkInMbps int
 
 @description('Minutes between two steps inwards: longer than a machine drains.')

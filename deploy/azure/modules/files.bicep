@@ -1,30 +1,91 @@
 // What cloud-init lays down on a machine. Makes no resource: it fills templates, @@name@@ by @@name@@.
 
+@description('The port of Postern\'s data listener.')
+@minValue(1024)
+@maxValue(65535)
 param dataPort int
+
+@description('The port of its probe listener.')
+@minValue(1024)
+@maxValue(65535)
 param probePort int
+
+@description('The subnet that connections come from.')
 param natPrefix string
+
+@description('The clusters that routes name: { name, serverName }.')
 param clusters object[]
+
+@description('Where each of them is: TOML tables of address and zone.')
 param ingressEndpoints string[]
+
+@description('Where account routing listens: host:port.')
 param routingEndpoints string[]
+
+@description('The name that its certificate must have.')
 param routingName string
+
+@description('Server certificates in the main vault: { name, names }.')
 param serverCertificates object[]
+
+@description('Our client certificate in the main vault.')
 param clientCertificate string
+
+@description('The subject of client certificates that the sidecar issues.')
 param clientSubject string
+
+@description('Whether it issues them.')
 param issueClientCertificate bool
+
+@description('The internal CA in the CA vault.')
 param caCertificate string
+
+@description('Whether session-ticket keys are shared.')
 param sharedTickets bool
+
+@description('The folder of the certificate stores.')
 param stores string
+
+@description('Seconds until the probes have noticed that a machine is not ready.')
+@minValue(6)
+@maxValue(60)
 param drainNotice int
+
+@description('Seconds that connections then have to end.')
+@minValue(30)
+@maxValue(840)
 param drainTimeout int
+
+@description('Seconds that the first looks of the sidecars are spread over.')
+@minValue(4)
+@maxValue(225)
 param startSpread int
+
+@description('The machines\' identity.')
 param clientId string
+
+@description('The vault of server and client certificates.')
 param mainVaultUrl string
+
+@description('The vault of the internal CA.')
 param caVaultUrl string
+
+@description('The vault of the session-ticket keys.')
 param ticketVaultUrl string
+
+@description('The data plane: { url, sha256 }.')
 param postern object
+
+@description('The sidecar: { url, sha256 }.')
 param posternControl object
+
+@description('Whether Ubuntu\'s Prometheus is installed and pushes metrics.')
 param pushMetrics bool
+
+@description('Where it pushes them to.')
 param remoteWriteUrl string
+
+@description('The name of the scale set, on every metric.')
 param scaleSet string
 
 // ---- Postern. A list of strings is the same in JSON and in TOML.

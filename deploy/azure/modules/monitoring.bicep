@@ -14,6 +14,7 @@ param retentionDays int
 
 @description('Gigabytes of logs a day after which no more are taken until the next day; -1 is no limit.')
 @minValue(-1)
+@maxValue(4000)
 param dailyQuotaGb int
 
 @description('Tags of every resource.')

@@ -22,9 +22,13 @@ param natPrefix string
 param endpointsPrefix string
 
 @description('The port of Postern\'s data listener.')
+@minValue(1024)
+@maxValue(65535)
 param dataPort int
 
 @description('The port of Postern\'s probe listener.')
+@minValue(1024)
+@maxValue(65535)
 param probePort int
 
 @description('Networks (CIDR) that may connect to port 22. Empty: none.')

@@ -21,17 +21,23 @@ param natSubnetId string
 param natAddresses int
 
 @description('The port of Postern\'s data listener.')
+@minValue(1024)
+@maxValue(65535)
 param dataPort int
 
 @description('The port of Postern\'s probe listener.')
+@minValue(1024)
+@maxValue(65535)
 param probePort int
 
 @description('Seconds between two health probes.')
 @minValue(5)
+@maxValue(15)
 param probeInterval int
 
 @description('Probes that must fail before a machine gets no new connections.')
 @minValue(1)
+@maxValue(3)
 param probeThreshold int
 
 @description('Minutes without a byte after which the load balancer forgets a flow, and resets both ends.')

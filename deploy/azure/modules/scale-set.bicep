@@ -14,6 +14,7 @@ param vmSize string
 
 @description('Machines to begin with; autoscale changes it from then on.')
 @minValue(2)
+@maxValue(1000)
 param instances int
 
 @description('The version of the Ubuntu 24.04 image.')
@@ -43,6 +44,8 @@ param backendPoolId string
 param identityId string
 
 @description('The port of Postern\'s probe listener.')
+@minValue(1024)
+@maxValue(65535)
 param probePort int
 
 @description('Seconds that a new machine has until its health counts.')
