@@ -6,6 +6,7 @@ import json
 import pathlib
 
 import evaluate
+import yaml
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent
 
@@ -79,6 +80,21 @@ class Deployment:
         """The id of a role of ours, and what it allows."""
         found = self.one("Microsoft.Authorization/roleDefinitions", symbol)
         return found.name, found.body["properties"]["permissions"][0]["dataActions"]
+
+
+def files(ours):
+    """What cloud-init writes: path to content."""
+    found = {}
+    for it in yaml.safe_load(ours.cloud_init())["write_files"]:
+        encoded = it.get("encoding") == "b64"
+        found[it["path"]] = base64.b64decode(it["content"]).decode() if encoded else it["content"]
+    return found
+
+
+def written(ours, name):
+    """The one file of that name."""
+    (found,) = [content for path, content in files(ours).items() if path.endswith(f"/{name}")]
+    return found
 
 
 @functools.cache

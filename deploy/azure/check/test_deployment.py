@@ -11,7 +11,7 @@ import unittest
 
 import conform
 import evaluate
-from deployment import FOLDER, VARIANTS, Deployment, text, variant
+from deployment import FOLDER, VARIANTS, Deployment, text, variant, written
 from syntax import BicepError, Parser
 
 PROBE_SOURCE = "AzureLoadBalancer"
@@ -266,9 +266,7 @@ class Machines(unittest.TestCase):
             self.assertGreaterEqual(drain["timeout"], 30)
 
     def files(self, ours):
-        import test_machine
-
-        postern, unit = test_machine.file(ours, "postern.toml"), test_machine.file(ours, "drain.conf")
+        postern, unit = written(ours, "postern.toml"), written(ours, "drain.conf")
         pick = lambda pattern, source: int(re.search(pattern, source)[1])  # noqa: E731
         return {"drain": {"notice": pick(r'notice = "(\d+)s"', postern), "timeout": pick(r'\ntimeout = "(\d+)s"', postern),
                           "stop": pick(r"TimeoutStopSec=(\d+)s", unit)}}

@@ -135,7 +135,7 @@ var prometheusYml = reduce(items(prometheusValues), loadTextContent('../template
 
 var values = {
   prometheus: pushMetrics ? 'true' : 'false'
-  packages: pushMetrics ? '[prometheus]' : '[]'
+  packages: pushMetrics ? '[curl, logrotate, prometheus]' : '[curl, logrotate]'
   sysusers: base64(loadTextContent('../../systemd/postern.sysusers'))
   tmpfiles: base64(loadTextContent('../../systemd/postern.tmpfiles'))
   sysctl: base64(loadTextContent('../../systemd/postern.sysctl'))
