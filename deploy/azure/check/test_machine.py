@@ -173,6 +173,7 @@ class Configuration(unittest.TestCase):
             shutil.copy(ca / "tls.crt", folder / "ca.crt")
             extensions.unlink()
             (folder / "request").unlink()
+        (self.folder / "routes").mkdir()
         trust = self.folder / "certs" / "trust"
         trust.mkdir()
         shutil.copy(ca / "tls.crt", trust / "ca.crt")
