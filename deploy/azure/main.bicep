@@ -167,7 +167,7 @@ param imageVersion string = 'latest'
 param osDiskGb int = 64
 
 @description('The operator\'s account on the machines.')
-param adminUsername string = 'operator'
+param adminUsername string = 'posternadmin'
 
 @description('Its SSH public key. There is no password, and no way in but from sshSources.')
 param adminPublicKey string
@@ -332,7 +332,7 @@ param pushMetrics bool = true
 param actionGroupIds string[] = []
 
 @description('The page that says what to do about an alert; #ALERT is put behind it.')
-param runbook string = 'https://github.com/example/postern/blob/main/deploy/azure/README.md'
+param runbook string = 'https://runbook.example/azure/README.md'
 
 // ---- what follows from these
 
