@@ -200,6 +200,9 @@ param batchPercent int = 20
 @maxValue(3600)
 param healthGraceSeconds int = 600
 
+@description('Whether unhealthy machines are replaced: not while a fleet is set up and its vaults are empty.')
+param repairs bool = true
+
 @description('Minutes until an unhealthy machine is replaced.')
 @minValue(10)
 @maxValue(90)
@@ -331,8 +334,14 @@ param pushMetrics bool = true
 @description('Action groups (resource ids) that are told of alerts.')
 param actionGroupIds string[] = []
 
-@description('The page that says what to do about an alert; #ALERT is put behind it.')
-param runbook string = 'https://runbook.example/azure/README.md'
+@description('The page that says what to do about an alert of the platform, this folder\'s README.md; #ALERT is put behind it.')
+param runbook string = 'https://runbooks.postern.example/azure.md'
+
+@description('Where the pages of deploy/watch/runbook are, one for each of Postern\'s own alerts.')
+param runbooks string = 'https://runbooks.postern.example'
+
+@description('The Grafana that the dashboards of deploy/watch are in.')
+param dashboards string = 'https://grafana.postern.example'
 
 // ---- what follows from these
 
@@ -569,7 +578,7 @@ module files 'modules/files.bicep' = {
     posternControl: posternControl
     pushMetrics: pushMetrics
     remoteWriteUrl: monitoring.outputs.remoteWriteUrl
-    scaleSet: '${prefix}-machines'
+    region: location
   }
 }
 
@@ -592,6 +601,7 @@ module scaleSet 'modules/scale-set.bicep' = {
     probePort: probePort
     healthGraceSeconds: healthGraceSeconds
     terminateNoticeMinutes: terminateNoticeMinutes
+    repairs: repairs
     repairGraceMinutes: repairGraceMinutes
     maxSurge: maxSurge
     batchPercent: batchPercent
@@ -659,6 +669,19 @@ module alerts 'modules/alerts.bicep' = {
   dependsOn: [
     vaultOfTickets
   ]
+}
+
+module prometheusRules 'modules/prometheus-rules.bicep' = if (pushMetrics) {
+  name: 'prometheus-rules'
+  params: {
+    prefix: prefix
+    location: location
+    metricsAccountId: monitoring.outputs.metricsAccountId
+    actionGroupIds: actionGroupIds
+    runbooks: runbooks
+    dashboards: dashboards
+    tags: tags
+  }
 }
 
 // ---- what comes after needs

@@ -8,6 +8,7 @@ PLAIN = {"string": str, "int": int, "number": (int, float), "bool": bool}
 
 # Types and versions that are in the published index of Azure's types (azure/bicep-types-az).
 VERSIONS = {
+    "Microsoft.AlertsManagement/prometheusRuleGroups": "2023-03-01",
     "Microsoft.Authorization/roleAssignments": "2022-04-01",
     "Microsoft.Authorization/roleDefinitions": "2022-04-01",
     "Microsoft.Compute/virtualMachineScaleSets": "2024-07-01",

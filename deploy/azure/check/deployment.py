@@ -21,6 +21,7 @@ VARIANTS = {
         "issueClientCertificate": False,
         "maxSurge": False,
         "pushMetrics": False,
+        "repairs": False,
         "sharedTickets": False,
         "trafficManagerProbe": {"protocol": "TCP", "port": 443, "path": ""},
         "visibleTo": ["22222222-2222-2222-2222-222222222222"],

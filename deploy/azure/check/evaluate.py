@@ -13,6 +13,7 @@ import pathlib
 import uuid
 from dataclasses import dataclass
 
+import yaml
 from syntax import Parser
 
 SCOPE = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/"
@@ -76,7 +77,9 @@ def shown(value):
 FUNCTIONS = {
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
     "concat": lambda *parts: sum(parts[1:], parts[0]),
+    "contains": lambda of, what: what in of,
     "empty": lambda value: not value,
+    "flatten": lambda lists: [it for one in lists for it in one],
     "guid": guid,
     "items": lambda value: [{"key": key, "value": value[key]} for key in sorted(value)],
     "join": lambda values, by: by.join(values),
@@ -90,11 +93,13 @@ FUNCTIONS = {
     "string": shown,
     "subscriptionResourceId": lambda type_, *names: f"{SCOPE.split('/resourceGroups')[0]}/{path(type_, *names)}",
     "uniqueString": unique,
+    "toObject": lambda values, key, of: {key(it): of(it) for it in values},
+    "toUpper": str.upper,
     "tenant": lambda: {"tenantId": "11111111-1111-1111-1111-111111111111"},
     "environment": lambda: {"suffixes": {"keyvaultDns": ".vault.azure.net"}},
     "resourceGroup": lambda name=GROUP: {"id": SCOPE + name, "name": name, "location": LOCATION},
 }
-IN_FILES = {"loadTextContent"}
+IN_FILES = {"loadTextContent": str, "loadYamlContent": yaml.safe_load}
 DECORATORS = {"description", "allowed", "minValue", "maxValue", "minLength", "maxLength"}
 
 
@@ -153,7 +158,7 @@ class Template:
                 self.known(rest[0], at, local, ("param", "var", "resource", "module"))
             elif kind == "named" and rest[0] not in INFERRED:
                 self.known(rest[0], at, local, ("type",))
-            elif kind == "call" and rest[0] not in FUNCTIONS.keys() | IN_FILES:
+            elif kind == "call" and rest[0] not in FUNCTIONS.keys() | IN_FILES.keys():
                 self.fail(f"no function is called `{rest[0]}` here", at)
             if kind == "for":
                 item, index, over, body = rest
@@ -345,8 +350,8 @@ class Template:
         if kind == "binary":
             return self.binary(rest[0], rest[1], rest[2], local)
         if kind == "call":
-            if rest[0] == "loadTextContent":
-                return (self.file.parent / self.of(rest[1][0], local)).read_text()
+            if rest[0] in IN_FILES:
+                return IN_FILES[rest[0]]((self.file.parent / self.of(rest[1][0], local)).read_text())
             return FUNCTIONS[rest[0]](*[self.of(it, local) for it in rest[1]])
         if kind in ("member", "index"):
             key = rest[1] if kind == "member" else self.of(rest[1], local)

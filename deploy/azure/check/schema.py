@@ -47,6 +47,26 @@ ROOTS = {
     "Microsoft.Network/virtualNetworks": (NETWORK, "VirtualNetwork"),
     "Microsoft.OperationalInsights/workspaces": ("loganalytics.models", "Workspace"),
 }
+# No stable package has these; written by hand from Azure's published index of types, version 2023-03-01.
+BY_HAND = {
+    "Microsoft.AlertsManagement/prometheusRuleGroups": {
+        "location": {"type": "string", "required": True},
+        "tags": {"type": {"map": "string"}},
+        "properties": {"required": True, "type": {"members": {
+            "clusterName": {"type": "string"}, "description": {"type": "string"}, "enabled": {"type": "bool"},
+            "interval": {"type": "string"}, "scopes": {"type": {"list": "string"}, "required": True},
+            "rules": {"required": True, "type": {"list": {"members": {
+                "alert": {"type": "string"}, "record": {"type": "string"}, "enabled": {"type": "bool"},
+                "expression": {"type": "string", "required": True}, "for": {"type": "string"}, "severity": {"type": "int"},
+                "labels": {"type": {"map": "string"}}, "annotations": {"type": {"map": "string"}},
+                "resolveConfiguration": {"type": {"members": {
+                    "autoResolved": {"type": "bool"}, "timeToResolve": {"type": "string"}}}},
+                "actions": {"type": {"list": {"members": {
+                    "actionGroupId": {"type": "string"}, "actionProperties": {"type": {"map": "string"}}}}}},
+            }}}},
+        }}},
+    },
+}
 PLAIN = {str: "string", int: "int", float: "number", bool: "bool"}
 OLD = {"str": "string", "int": "int", "float": "number", "bool": "bool", "object": "any", "iso-8601": "string", "duration": "string"}
 REQUIRED, READ_ONLY = "required", "read_only"
@@ -147,6 +167,7 @@ def main(out):
     models = {}
     roots = {type_: Models(module, models).reference(getattr(importlib.import_module(f"azure.mgmt.{module}"), name))
              for type_, (module, name) in ROOTS.items()}
+    roots |= {type_: {"members": members} for type_, members in BY_HAND.items()}
     lines = [f"{json.dumps(name)}: {json.dumps(models[name], sort_keys=True)}" for name in sorted(models)]
     with open(out, "w", encoding="utf-8") as file:
         file.write('{"roots": ' + json.dumps(roots, sort_keys=True) + ',\n"models": {\n' + ",\n".join(lines) + "\n}}\n")

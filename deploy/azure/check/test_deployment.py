@@ -11,6 +11,7 @@ import unittest
 
 import conform
 import evaluate
+import yaml
 from deployment import FOLDER, VARIANTS, Deployment, text, variant, written
 from syntax import BicepError, Parser
 
@@ -35,7 +36,7 @@ class Form(unittest.TestCase):
             self.assertEqual(found, [], name)
 
     def test_a_misspelt_property_is_noticed(self):
-        free, checked = {"tags", "settings", "userAssignedIdentities"}, 0
+        free, checked = {"tags", "settings", "userAssignedIdentities", "labels", "annotations"}, 0
         for resource in variant("example").resources:
             for path in self.paths(resource.body):
                 if free.isdisjoint(path[:-1]):
@@ -377,6 +378,24 @@ class Watching(unittest.TestCase):
             ("Microsoft.Compute/virtualMachineScaleSets", "Percentage CPU"),
             ("Microsoft.Compute/virtualMachineScaleSets", "VmAvailabilityMetric"),
             ("Microsoft.KeyVault/vaults", "Availability"), ("Microsoft.KeyVault/vaults", "ServiceApiResult")})
+
+    def test_postern_s_own_rules_are_evaluated_as_they_are(self):
+        ours = {}
+        for group in variant("most").all("Microsoft.AlertsManagement/prometheusRuleGroups"):
+            # Azure takes 20 rules in a group.
+            self.assertLessEqual(len(group.body["properties"]["rules"]), 20)
+            ours |= {it.get("alert") or it["record"]: it for it in group.body["properties"]["rules"]}
+        theirs = {}
+        for path in (FOLDER.parent / "watch" / "rules").glob("*.yaml"):
+            for group in yaml.safe_load(path.read_text())["groups"]:
+                theirs |= {it.get("alert") or it["record"]: it for it in group["rules"]}
+        self.assertEqual(set(ours), set(theirs))
+        for name, rule in theirs.items():
+            self.assertEqual(ours[name]["expression"], rule["expr"])
+            if "alert" in rule:
+                self.assertRegex(ours[name]["for"] or "PT0M", r"^PT\d+[HMS]$")
+                self.assertEqual(ours[name]["severity"], {"page": 1, "ticket": 3}[rule["labels"]["severity"]])
+                self.assertEqual(len(ours[name]["actions"]), 1)
 
     def test_no_alert_is_about_a_customers_key(self):
         alerts = json.dumps([it.body for it in variant("example").all("Microsoft.Insights/metricAlerts")]).lower()

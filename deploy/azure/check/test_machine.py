@@ -96,6 +96,9 @@ class CloudInit(unittest.TestCase):
         targets = {it["static_configs"][0]["targets"][0] for it in config["scrape_configs"]}
         self.assertEqual(targets, {"127.0.0.1:9090", "127.0.0.1:9091"})
         self.assertIn("azuread", config["remote_write"][0])
+        # What the rules and dashboards go by.
+        self.assertEqual(config["global"]["external_labels"], {"region": "westeurope"})
+        self.assertEqual([it["job_name"] for it in config["scrape_configs"]], ["postern", "postern-control"])
         self.assertIn("--web.listen-address=127.0.0.1:", files(variant("example"))["/etc/default/prometheus"])
 
 

@@ -85,8 +85,8 @@ param pushMetrics bool
 @description('Where it pushes them to.')
 param remoteWriteUrl string
 
-@description('The name of the scale set, on every metric.')
-param scaleSet string
+@description('The region, on every metric.')
+param region string
 
 // ---- Postern. A list of strings is the same in JSON and in TOML.
 
@@ -126,7 +126,7 @@ var controlToml = reduce(items(controlValues), loadTextContent('../templates/pos
 var prometheusValues = {
   clientId: clientId
   remoteWriteUrl: remoteWriteUrl
-  scaleSet: scaleSet
+  region: region
 }
 
 var prometheusYml = reduce(items(prometheusValues), loadTextContent('../templates/prometheus.yml'), (text, it) => replace(text, '@@${it.key}@@', it.value))

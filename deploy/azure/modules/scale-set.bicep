@@ -58,6 +58,9 @@ param healthGraceSeconds int
 @maxValue(15)
 param terminateNoticeMinutes int
 
+@description('Whether unhealthy machines are replaced.')
+param repairs bool
+
 @description('Minutes until an unhealthy machine is replaced.')
 @minValue(10)
 @maxValue(90)
@@ -114,7 +117,7 @@ resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-07-01' = {
       }
     }
     automaticRepairsPolicy: {
-      enabled: true
+      enabled: repairs
       gracePeriod: 'PT${repairGraceMinutes}M'
       repairAction: 'Replace'
     }
