@@ -11,6 +11,8 @@ import unittest
 
 import conform
 import evaluate
+import tree_sitter
+import tree_sitter_bicep
 import yaml
 from deployment import FOLDER, VARIANTS, Deployment, text, variant, written
 from syntax import BicepError, Parser
@@ -29,6 +31,12 @@ def seconds(period):
 
 class Form(unittest.TestCase):
     """That Azure would understand it."""
+
+    def test_another_grammar_of_the_language_agrees(self):
+        parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_bicep.language()))
+        for file in [FOLDER / "main.bicep", *FOLDER.glob("modules/*.bicep")]:
+            self.assertFalse(parser.parse(file.read_bytes()).root_node.has_error, file.name)
+        self.assertTrue(parser.parse(b"param a string = [1\n").root_node.has_error)
 
     def test_every_resource_has_the_form_that_azure_publishes(self):
         for name in VARIANTS:
@@ -63,7 +71,7 @@ class Form(unittest.TestCase):
 
     def test_what_is_referred_to_is_deployed(self):
         for name in VARIANTS:
-            ours = variant(name)
+            ours, seen = variant(name), 0
             ids = {it.id for it in ours.resources}
             for it in ours.resources:
                 for found in re.findall(r"/subscriptions/0000[^\"]*?(?=\"|$)", text(it.body)):
@@ -71,6 +79,8 @@ class Form(unittest.TestCase):
                         continue
                     owner = re.sub(r"/(subnets|frontendIPConfigurations|backendAddressPools|probes)/[\w-]+$", "", found)
                     self.assertIn(owner, ids, f"{name}: {it.type} {it.name}")
+                    seen += 1
+            self.assertGreater(seen, 40, name)
 
     def test_parameters_are_described_and_sizes_bounded(self):
         for file in [FOLDER / "main.bicep", *sorted((FOLDER / "modules").glob("*.bicep"))]:
