@@ -1,72 +1,12 @@
 // Postern behind a Private Link Service: everything in one resource group but the storage account of the programs and
 // what is on the other side (the customers' endpoints, AKS, account routing).
 //
-//   network ── private-link ──┐
-//   identity ── vaults ───────┼── scale-set ── autoscale
-//   monitoring ───────────────┤                alerts
-//   traffic-manager ── dns ───┘
+//   monitoring ── network ── private-link ─┐
+//            │          └──── dns ── vaults ─┼─ files ── scale-set ── autoscale
+//            └─ identity ─────────────┘      ┘                 └───── alerts, prometheus-rules
 targetScope = 'resourceGroup'
 
-// One ingress of AKS: z<zone>-<regionCode>-aks.<internalDomain>, by a Traffic Manager profile.
-type ingress = {
-  @description('The availability zone that it is in. Machines of the same zone go there first.')
-  zone: '1' | '2' | '3'
-
-  @description('Its endpoints, best first.')
-  endpoints: ingressEndpoint[]
-}
-
-type ingressEndpoint = {
-  @description('Its name in the profile.')
-  name: string
-
-  @description('Address or name.')
-  target: string
-
-  @description('Whether it is answered.')
-  enabled: bool
-
-  @description('Whether Traffic Manager can probe it: true only for what is reachable from the internet.')
-  probed: bool
-}
-
-// One service kind, as routes name it.
-type cluster = {
-  @description('Its name in routes, such as dicom.')
-  name: string
-
-  @description('The name that the ingresses\' certificates must have.')
-  serverName: string
-}
-
-// One server certificate.
-type serverCertificate = {
-  @description('Its name in the main vault.')
-  name: string
-
-  @description('DNS names that every version must cover.')
-  names: string[]
-}
-
-// One of the two programs.
-type program = {
-  @description('Where it is: https, best a blob that the machines\' identity may read.')
-  url: string
-
-  @description('Its SHA-256, 64 hexadecimal digits.')
-  sha256: string
-}
-
-type probe = {
-  protocol: 'HTTP' | 'HTTPS' | 'TCP'
-  port: int
-  path: string
-}
-
-type host = {
-  name: string
-  addresses: string[]
-}
+import { cluster, host, ingress, probeSettings, program, scalingBounds, serverCertificate } from 'types.bicep'
 
 // ---- names and place
 
@@ -86,11 +26,7 @@ param regionCode string
 @description('Availability zones that machines, the frontend and the NAT gateway\'s address are in.')
 @minLength(1)
 @maxLength(3)
-param zones string[] = [
-  '1'
-  '2'
-  '3'
-]
+param zones string[] = ['1', '2', '3']
 
 @description('Tags of every resource.')
 param tags object = {}
@@ -218,27 +154,8 @@ param terminateNoticeMinutes int = 10
 @maxValue(840)
 param drainSeconds int = 300
 
-// ---- autoscale
-
-@description('CPU in percent above which machines are added.')
-@minValue(20)
-@maxValue(90)
-param cpuOutPercent int = 60
-
-@description('CPU in percent below which one is taken away.')
-@minValue(5)
-@maxValue(50)
-param cpuInPercent int = 25
-
-@description('Megabits per second of one machine, received or sent, above which machines are added.')
-@minValue(10)
-@maxValue(100000)
-param networkOutMbps int = 4000
-
-@description('Megabits per second of one machine below which one is taken away.')
-@minValue(1)
-@maxValue(100000)
-param networkInMbps int = 1000
+@description('When machines are added, by any of these, and taken away one by one, by all of them.')
+param scaling scalingBounds = { cpuOutPercent: 60, cpuInPercent: 25, networkOutMbps: 4000, networkInMbps: 1000 }
 
 // ---- what Postern serves
 
@@ -292,19 +209,12 @@ param peerNetworkIds string[] = []
 param dnsTtl int = 30
 
 @description('What Traffic Manager asks of endpoints that it can probe.')
-param trafficManagerProbe probe = {
-  protocol: 'HTTP'
-  port: 8080
-  path: '/healthz'
-}
+param trafficManagerProbe probeSettings = { protocol: 'HTTP', port: 8080, path: '/healthz' }
 
 // ---- vaults
 
 @description('\'premium\' keeps keys in a hardware security module, the internal CA\'s first of all.')
-@allowed([
-  'standard'
-  'premium'
-])
+@allowed(['standard', 'premium'])
 param vaultSku string = 'premium'
 
 @description('Groups or people (object ids) that create and import certificates.')
@@ -352,20 +262,7 @@ var probePort = 8080
 var drainNotice = probeInterval * probeThreshold + 5
 var drainTimeout = min(drainSeconds, terminateNoticeMinutes * 60 - drainNotice - 60)
 
-// 13 characters; vaults are unique in Azure and have 24 at most.
-var unique = uniqueString(resourceGroup().id)
-var vaultSuffix = environment().suffixes.keyvaultDns
-var mainVault = '${prefix}-m-${unique}'
-var caVault = '${prefix}-c-${unique}'
-var ticketVault = '${prefix}-t-${unique}'
-var stores = '/var/lib/postern/certs'
-
-var ingressNames = map(ingresses, it => 'z${it.zone}-${regionCode}-aks')
 var ingressEndpoints = map(ingresses, it => '{ address = "z${it.zone}-${regionCode}-aks.${internalDomain}:443", zone = "${it.zone}" }')
-
-// Built-in roles: Key Vault Reader, Key Vault Certificate User.
-var readerRole = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', '21090545-7ca7-4776-b22c-e363652d74d2')
-var certificateUserRole = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', 'db79e9a7-68ee-4b58-9aeb-b90e7c24fcba')
 
 // ---- modules
 
@@ -425,124 +322,44 @@ module identity 'modules/identity.bicep' = {
   params: {
     prefix: prefix
     location: location
+    artifactAccount: artifactAccount
+    artifactContainer: artifactContainer
+    artifactResourceGroup: artifactResourceGroup
+    metricsRuleName: monitoring.outputs.metricsRuleName
     tags: tags
   }
 }
-
-module roles 'modules/roles.bicep' = {
-  name: 'roles'
-  params: {
-    prefix: prefix
-  }
-}
-
-module artifactAccess 'modules/artifact-access.bicep' = if (!empty(artifactAccount)) {
-  name: 'artifact-access'
-  scope: resourceGroup(artifactResourceGroup)
-  params: {
-    account: artifactAccount
-    container: artifactContainer
-    machinePrincipalId: identity.outputs.principalId
-  }
-}
-
-module metricsAccess 'modules/metrics-access.bicep' = {
-  name: 'metrics-access'
-  params: {
-    ruleName: monitoring.outputs.metricsRuleName
-    machinePrincipalId: identity.outputs.principalId
-  }
-}
-
-module trafficManagers 'modules/traffic-manager.bicep' = [for (it, i) in ingresses: {
-  name: 'traffic-manager-${it.zone}'
-  params: {
-    name: '${prefix}-${ingressNames[i]}-${unique}'
-    ttl: dnsTtl
-    endpoints: it.endpoints
-    probe: trafficManagerProbe
-    workspaceId: monitoring.outputs.workspaceId
-    tags: tags
-  }
-}]
 
 module dns 'modules/dns.bicep' = {
   name: 'dns'
   params: {
+    prefix: prefix
+    regionCode: regionCode
     internalDomain: internalDomain
-    networkIds: concat([
-      network.outputs.networkId
-    ], peerNetworkIds)
+    ingresses: ingresses
+    probe: trafficManagerProbe
+    networkIds: concat([network.outputs.networkId], peerNetworkIds)
     existingVaultZoneId: existingVaultZoneId
-    aliases: [for (it, i) in ingresses: {
-      name: ingressNames[i]
-      // What trafficManagers answer to: a module's outputs cannot be collected in a loop.
-      target: '${prefix}-${ingressNames[i]}-${unique}.trafficmanager.net'
-    }]
     hosts: internalHosts
     ttl: dnsTtl
-    tags: tags
-  }
-}
-
-// Certificates that are served and shown: read; new versions of the client certificate: begun and completed.
-module vault 'modules/vault.bicep' = {
-  name: 'vault-main'
-  params: {
-    name: mainVault
-    location: location
-    sku: vaultSku
-    endpointsSubnetId: network.outputs.endpointsSubnetId
-    dnsZoneId: dns.outputs.vaultZoneId
-    operatorAddresses: operatorAddresses
-    machinePrincipalId: identity.outputs.principalId
-    machineRoles: issueClientCertificate ? [
-      certificateUserRole
-      roles.outputs.issuerId
-    ] : [
-      certificateUserRole
-    ]
-    officers: certificateOfficers
     workspaceId: monitoring.outputs.workspaceId
     tags: tags
   }
 }
 
-// The internal CA: its certificate is read, and its key signs if the sidecars issue. No machine can read the key.
-module vaultOfCa 'modules/vault.bicep' = {
-  name: 'vault-ca'
+module vaults 'modules/vaults.bicep' = {
+  name: 'vaults'
   params: {
-    name: caVault
+    prefix: prefix
     location: location
     sku: vaultSku
+    issueClientCertificate: issueClientCertificate
+    sharedTickets: sharedTickets
     endpointsSubnetId: network.outputs.endpointsSubnetId
     dnsZoneId: dns.outputs.vaultZoneId
     operatorAddresses: operatorAddresses
     machinePrincipalId: identity.outputs.principalId
-    machineRoles: [
-      issueClientCertificate ? roles.outputs.signerId : readerRole
-    ]
     officers: certificateOfficers
-    workspaceId: monitoring.outputs.workspaceId
-    tags: tags
-  }
-}
-
-// Session-ticket keys: the only secrets that a machine may write are alone in their vault.
-module vaultOfTickets 'modules/vault.bicep' = if (sharedTickets) {
-  name: 'vault-tickets'
-  params: {
-    name: ticketVault
-    location: location
-    sku: 'standard'
-    endpointsSubnetId: network.outputs.endpointsSubnetId
-    dnsZoneId: dns.outputs.vaultZoneId
-    operatorAddresses: operatorAddresses
-    machinePrincipalId: identity.outputs.principalId
-    machineRoles: [
-      roles.outputs.ticketKeeperId
-    ]
-    officers: []
     workspaceId: monitoring.outputs.workspaceId
     tags: tags
   }
@@ -566,14 +383,13 @@ module files 'modules/files.bicep' = {
     issueClientCertificate: issueClientCertificate
     caCertificate: caCertificate
     sharedTickets: sharedTickets
-    stores: stores
     drainNotice: drainNotice
     drainTimeout: drainTimeout
     startSpread: max(4, instancesMax * 45 / 100)
     clientId: identity.outputs.clientId
-    mainVaultUrl: 'https://${mainVault}${vaultSuffix}'
-    caVaultUrl: 'https://${caVault}${vaultSuffix}'
-    ticketVaultUrl: 'https://${ticketVault}${vaultSuffix}'
+    mainVaultUrl: vaults.outputs.mainUrl
+    caVaultUrl: vaults.outputs.caUrl
+    ticketVaultUrl: vaults.outputs.ticketsUrl
     postern: postern
     posternControl: posternControl
     pushMetrics: pushMetrics
@@ -610,15 +426,7 @@ module scaleSet 'modules/scale-set.bicep' = {
     tags: tags
   }
   // The first machines find what they may read, and the names that they resolve.
-  dependsOn: [
-    artifactAccess
-    metricsAccess
-    vault
-    vaultOfCa
-    vaultOfTickets
-    trafficManagers
-    dns
-  ]
+  dependsOn: [vaults, dns]
 }
 
 module autoscale 'modules/autoscale.bicep' = {
@@ -629,10 +437,7 @@ module autoscale 'modules/autoscale.bicep' = {
     scaleSetId: scaleSet.outputs.id
     least: instancesMin
     most: instancesMax
-    cpuOutPercent: cpuOutPercent
-    cpuInPercent: cpuInPercent
-    networkOutMbps: networkOutMbps
-    networkInMbps: networkInMbps
+    scaling: scaling
     scaleInCooldownMinutes: terminateNoticeMinutes + 5
     workspaceId: monitoring.outputs.workspaceId
     tags: tags
@@ -649,26 +454,9 @@ module alerts 'modules/alerts.bicep' = {
     serviceId: privateLink.outputs.serviceId
     scaleSetId: scaleSet.outputs.id
     natGatewayId: network.outputs.natGatewayId
-    vaults: concat([
-      {
-        name: 'main'
-        id: vault.outputs.id
-      }
-      {
-        name: 'ca'
-        id: vaultOfCa.outputs.id
-      }
-    ], sharedTickets ? [
-      {
-        name: 'tickets'
-        id: resourceId('Microsoft.KeyVault/vaults', ticketVault)
-      }
-    ] : [])
+    vaults: vaults.outputs.all
     tags: tags
   }
-  dependsOn: [
-    vaultOfTickets
-  ]
 }
 
 module prometheusRules 'modules/prometheus-rules.bicep' = if (pushMetrics) {
@@ -696,10 +484,10 @@ output privateLinkServiceId string = privateLink.outputs.serviceId
 output scaleSetName string = scaleSet.outputs.name
 
 @description('The vault of server and client certificates.')
-output mainVaultName string = vault.outputs.name
+output mainVaultName string = vaults.outputs.mainName
 
 @description('The vault of the internal CA.')
-output caVaultName string = vaultOfCa.outputs.name
+output caVaultName string = vaults.outputs.caName
 
 @description('Our virtual network, to be peered with the AKS clusters\'.')
 output networkId string = network.outputs.networkId
@@ -708,4 +496,4 @@ output networkId string = network.outputs.networkId
 output metricsAccountId string = monitoring.outputs.metricsAccountId
 
 @description('The internal names of the ingresses.')
-output ingressNames array = map(ingressNames, it => '${it}.${internalDomain}')
+output ingressNames array = dns.outputs.ingressNames

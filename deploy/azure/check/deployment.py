@@ -49,7 +49,7 @@ class Deployment:
     def __init__(self, **changes):
         template, given = evaluate.parameters(FOLDER / "main.bicepparam")
         self.template = evaluate.Template(template, given | changes)
-        self.resources, self.outputs = self.template.resources, self.template.results
+        self.resources, self.outputs = self.template.resources, evaluate.settled(self.template.results)
 
     def all(self, type_):
         """The resources of a type."""

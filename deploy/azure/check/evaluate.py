@@ -100,7 +100,7 @@ FUNCTIONS = {
     "resourceGroup": lambda name=GROUP: {"id": SCOPE + name, "name": name, "location": LOCATION},
 }
 IN_FILES = {"loadTextContent": str, "loadYamlContent": yaml.safe_load}
-DECORATORS = {"description", "allowed", "minValue", "maxValue", "minLength", "maxLength"}
+DECORATORS = {"description", "export", "allowed", "minValue", "maxValue", "minLength", "maxLength"}
 
 
 def fold(values, first, each):
@@ -117,7 +117,7 @@ class Template:
         self.scope = scope or SCOPE + GROUP
         self.parser = Parser(self.file, self.file.read_text())
         self.declared, self.outputs, self.used = {}, {}, set()
-        for it in self.parser.file():
+        for it in self.imported(self.parser.file()):
             space = self.outputs if it.kind == "output" else self.declared
             if it.name in space:
                 self.fail(f"`{it.name}` is declared twice", it.at)
@@ -129,6 +129,20 @@ class Template:
             if it.kind in ("resource", "module"):
                 self.value(it.name)
         self.results = {name: self.result(it) for name, it in self.outputs.items()}
+
+    def imported(self, declarations):
+        """Puts in place of each import the types that it names, with those they refer to."""
+        for it in declarations:
+            if it.kind != "import":
+                yield it
+                continue
+            other = self.file.parent / it.target
+            types = {found.name: found for found in Parser(other, other.read_text()).file()}
+            for name in it.value:
+                if name not in types or "export" not in types[name].decorators:
+                    self.fail(f"{it.target} exports no `{name}`", it.at)
+            self.used |= set(types) - set(it.value)
+            yield from types.values()
 
     def fail(self, what, at):
         self.parser.fail(what, at)
@@ -197,10 +211,13 @@ class Template:
 
     def check_parameter(self, it, value):
         self.check_type(it.type, value, it.name, it.at)
-        bound = {key: self.of(args[0], {}) for key, args in it.decorators.items()}
+        self.check_bounds(it.decorators, value, it.name, it.at)
+
+    def check_bounds(self, decorators, value, where, at):
+        bound = {key: self.of(args[0], {}) for key, args in decorators.items()}
         size = len(value) if isinstance(value, (str, list)) else 0
         if "allowed" in bound and value not in bound["allowed"]:
-            self.fail(f"{it.name}: {value!r} is none of {bound['allowed']}", it.at)
+            self.fail(f"{where}: {value!r} is none of {bound['allowed']}", at)
         for wrong, limit in (
             ("minValue" in bound and value < bound["minValue"], "minValue"),
             ("maxValue" in bound and value > bound["maxValue"], "maxValue"),
@@ -208,7 +225,7 @@ class Template:
             ("maxLength" in bound and size > bound["maxLength"], "maxLength"),
         ):
             if wrong:
-                self.fail(f"{it.name}: {value!r} is out of bounds, {limit} is {bound[limit]}", it.at)
+                self.fail(f"{where}: {value!r} is out of bounds, {limit} is {bound[limit]}", at)
 
     def check_type(self, type_, value, where, at):
         kind, rest = type_[0], type_[2:]
@@ -224,6 +241,9 @@ class Template:
             right = isinstance(value, dict) and set(value) == set(rest[0])
             for key, it in rest[0].items() if right else ():
                 self.check_type(it, value[key], f"{where}.{key}", at)
+        elif kind == "bounded":
+            self.check_bounds(rest[1], value, where, at)
+            return self.check_type(rest[0], value, where, at)
         elif kind == "union":
             right = value in [option[2] for option in rest[0]]
         elif kind == "exactly":
@@ -309,12 +329,15 @@ class Template:
         scope = body["scope"]["id"] if "scope" in body else self.scope
         inner = Template(self.file.parent / it.target, settled(body["params"]), scope)
         self.resources += inner.resources
-        return {"outputs": {key: self.outwards(it.name, key, value) for key, value in inner.results.items()}}
+        return {"outputs": self.outwards(inner.results)}
 
-    @staticmethod
-    def outwards(module, key, value):
+    def outwards(self, value):
         """An output is known when the module has been deployed; its text shows what it will be."""
-        return Runtime(value.lstrip(RUNTIME)) if isinstance(value, str) else Runtime(f"{module}.{key}")
+        if isinstance(value, list):
+            return [self.outwards(it) for it in value]
+        if isinstance(value, dict):
+            return {key: self.outwards(it) for key, it in value.items()}
+        return Runtime(value.lstrip(RUNTIME)) if isinstance(value, str) else value
 
     def of(self, node, local):
         """The value of an expression."""

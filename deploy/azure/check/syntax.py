@@ -21,10 +21,10 @@ class Declaration:
     kind: str
     name: str
     at: int
-    value: tuple | None = None
+    value: tuple | list | None = None  # an expression; of an import, names
     type: tuple | None = None
     decorators: dict = field(default_factory=dict)
-    target: str = ""  # resource: TYPE@VERSION, module: path
+    target: str = ""  # resource: TYPE@VERSION, module and import: path
     existing: bool = False
 
 
@@ -111,6 +111,14 @@ class Parser:
             return Declaration(kind, kind, at, self.expression())
         if kind == "using":
             return Declaration(kind, kind, at, target=self.plain())
+        if kind == "import":
+            self.need("{")
+            names = [self.name()]
+            while self.takes(","):
+                names.append(self.name())
+            self.need("}")
+            self.need("from")
+            return Declaration(kind, "", at, target=self.plain(), value=names)
         if kind not in ("param", "var", "type", "resource", "module", "output"):
             self.fail(f"`{kind}` begins no declaration", at)
         made = Declaration(kind, self.name(), at, decorators=decorators)
@@ -174,10 +182,10 @@ class Parser:
             members = {}
             self.lines()
             while not self.takes("}"):
-                self.decorators()
+                decorators = self.decorators()
                 key = self.name()
                 self.need(":")
-                members[key] = self.type()
+                members[key] = ("bounded", at, self.type(), decorators)
                 self.lines()
             found = ("members", at, members)
         else:

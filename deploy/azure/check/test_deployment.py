@@ -34,7 +34,7 @@ class Form(unittest.TestCase):
 
     def test_another_grammar_of_the_language_agrees(self):
         parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_bicep.language()))
-        for file in [FOLDER / "main.bicep", *FOLDER.glob("modules/*.bicep")]:
+        for file in [*FOLDER.glob("*.bicep"), *FOLDER.glob("modules/*.bicep")]:
             self.assertFalse(parser.parse(file.read_bytes()).root_node.has_error, file.name)
         self.assertTrue(parser.parse(b"param a string = [1\n").root_node.has_error)
 
@@ -95,7 +95,8 @@ class Form(unittest.TestCase):
         for wrong in (
             {"natAddresses": 9}, {"natAddresses": 0}, {"terminateNoticeMinutes": 16}, {"prefix": "too-long-a-prefix"},
             {"vaultSku": "basic"}, {"clusters": []}, {"ingresses": [{"zone": "4", "endpoints": []}]}, {"unknown": 1},
-            {"serverCertificates": [{"name": "dicom"}]}, {"instancesMin": True}, {"postern": {"url": "https://x"}},
+            {"serverCertificates": [{"name": "dicom"}]},
+            {"scaling": {"cpuOutPercent": 99, "cpuInPercent": 25, "networkOutMbps": 4000, "networkInMbps": 1000}}, {"instancesMin": True}, {"postern": {"url": "https://x"}},
         ):
             with self.assertRaises(BicepError, msg=wrong):
                 Deployment(**wrong)

@@ -1,5 +1,7 @@
 // How many machines: out early and by more, in late and one by one, as each that goes must drain first.
 
+import { scalingBounds } from '../types.bicep'
+
 @description('Put before the name of every resource.')
 param prefix string
 
@@ -19,25 +21,8 @@ param least int
 @maxValue(1000)
 param most int
 
-@description('CPU in percent above which machines are added.')
-@minValue(20)
-@maxValue(90)
-param cpuOutPercent int
-
-@description('CPU in percent below which one is taken away.')
-@minValue(5)
-@maxValue(80)
-param cpuInPercent int
-
-@description('Megabits per second of one machine, received or sent, above which machines are added.')
-@minValue(10)
-@maxValue(100000)
-param networkOutMbps int
-
-@description('Megabits per second of one machine below which one is taken away.')
-@minValue(1)
-@maxValue(100000)
-param networkInMbps int
+@description('When machines are added, and when taken away.')
+param scaling scalingBounds
 
 @description('Minutes between two steps inwards: longer than a machine drains.')
 @minValue(6)
@@ -56,18 +41,18 @@ var bytesPerMinute = 1000000 / 8 * 60
 var signals = [
   {
     metric: 'Percentage CPU'
-    above: cpuOutPercent
-    below: cpuInPercent
+    above: scaling.cpuOutPercent
+    below: scaling.cpuInPercent
   }
   {
     metric: 'Network In Total'
-    above: networkOutMbps * bytesPerMinute
-    below: networkInMbps * bytesPerMinute
+    above: scaling.networkOutMbps * bytesPerMinute
+    below: scaling.networkInMbps * bytesPerMinute
   }
   {
     metric: 'Network Out Total'
-    above: networkOutMbps * bytesPerMinute
-    below: networkInMbps * bytesPerMinute
+    above: scaling.networkOutMbps * bytesPerMinute
+    below: scaling.networkInMbps * bytesPerMinute
   }
 ]
 

@@ -1,4 +1,20 @@
-// Private DNS: the vaults' private addresses, and the internal names of the ingresses.
+// Names: private DNS for the vaults' private addresses and for the ingresses, each by a Traffic Manager profile:
+//
+//   z1-weu-aks.internal.example ─CNAME─▶ postern-z1-weu-aks-….trafficmanager.net ─A─▶ 10.1.0.5
+
+import { host, ingress, probeSettings } from '../types.bicep'
+
+@description('Put before the name of every profile.')
+param prefix string
+
+@description('The region, as internal names have it.')
+param regionCode string
+
+@description('The ingresses.')
+param ingresses ingress[]
+
+@description('What Traffic Manager asks of endpoints that it can probe.')
+param probe probeSettings
 
 @description('The internal domain: internal.<domain>.')
 param internalDomain string
@@ -9,22 +25,39 @@ param networkIds string[]
 @description('An existing zone privatelink.vaultcore.azure.net, in a hub. Empty: one is made.')
 param existingVaultZoneId string
 
-@description('Aliases in the internal domain: { name, target }.')
-param aliases object[]
-
-@description('Addresses in the internal domain, such as account routing: { name, addresses }.')
-param hosts object[]
+@description('Addresses in the internal domain, such as account routing.')
+param hosts host[]
 
 @description('Seconds that an answer may be kept.')
 @minValue(1)
 @maxValue(3600)
 param ttl int
 
+@description('Where logs and metrics go.')
+param workspaceId string
+
 @description('Tags of every resource.')
 param tags object
 
+var names = map(ingresses, it => 'z${it.zone}-${regionCode}-aks')
+
+// Unique in trafficmanager.net.
+var profiles = map(names, name => '${prefix}-${name}-${uniqueString(resourceGroup().id)}')
+
 // Not environment(): its suffix is the public name, and this zone has a name of its own.
 var vaultZoneName = 'privatelink.vaultcore.azure.net'
+
+module trafficManagers 'traffic-manager.bicep' = [for (it, i) in ingresses: {
+  name: 'traffic-manager-${it.zone}'
+  params: {
+    name: profiles[i]
+    ttl: ttl
+    endpoints: it.endpoints
+    probe: probe
+    workspaceId: workspaceId
+    tags: tags
+  }
+}]
 
 resource vaultZone 'Microsoft.Network/privateDnsZones@2020-06-01' = if (empty(existingVaultZoneId)) {
   name: vaultZoneName
@@ -64,13 +97,14 @@ resource internalZoneLinks 'Microsoft.Network/privateDnsZones/virtualNetworkLink
   }
 }]
 
-resource aliasRecords 'Microsoft.Network/privateDnsZones/CNAME@2020-06-01' = [for alias in aliases: {
+resource aliasRecords 'Microsoft.Network/privateDnsZones/CNAME@2020-06-01' = [for (name, i) in names: {
   parent: internalZone
-  name: alias.name
+  name: name
   properties: {
     ttl: ttl
     cnameRecord: {
-      cname: alias.target
+      // What the profile answers to; outputs of a loop of modules cannot be looped over.
+      cname: '${profiles[i]}.trafficmanager.net'
     }
   }
 }]
@@ -88,3 +122,6 @@ resource hostRecords 'Microsoft.Network/privateDnsZones/A@2020-06-01' = [for hos
 
 @description('The zone of the vaults\' private addresses.')
 output vaultZoneId string = empty(existingVaultZoneId) ? vaultZone.id : existingVaultZoneId
+
+@description('The internal names of the ingresses.')
+output ingressNames array = map(names, name => '${name}.${internalDomain}')

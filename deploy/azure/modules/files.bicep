@@ -1,5 +1,7 @@
 // What cloud-init lays down on a machine. Makes no resource: it fills templates, @@name@@ by @@name@@.
 
+import { cluster, program, serverCertificate } from '../types.bicep'
+
 @description('The port of Postern\'s data listener.')
 @minValue(1024)
 @maxValue(65535)
@@ -13,8 +15,8 @@ param probePort int
 @description('The subnet that connections come from.')
 param natPrefix string
 
-@description('The clusters that routes name: { name, serverName }.')
-param clusters object[]
+@description('The clusters that routes name.')
+param clusters cluster[]
 
 @description('Where each of them is: TOML tables of address and zone.')
 param ingressEndpoints string[]
@@ -25,8 +27,8 @@ param routingEndpoints string[]
 @description('The name that its certificate must have.')
 param routingName string
 
-@description('Server certificates in the main vault: { name, names }.')
-param serverCertificates object[]
+@description('Server certificates in the main vault.')
+param serverCertificates serverCertificate[]
 
 @description('Our client certificate in the main vault.')
 param clientCertificate string
@@ -42,9 +44,6 @@ param caCertificate string
 
 @description('Whether session-ticket keys are shared.')
 param sharedTickets bool
-
-@description('The folder of the certificate stores.')
-param stores string
 
 @description('Seconds until the probes have noticed that a machine is not ready.')
 @minValue(6)
@@ -73,11 +72,11 @@ param caVaultUrl string
 @description('The vault of the session-ticket keys.')
 param ticketVaultUrl string
 
-@description('The data plane: { url, sha256 }.')
-param postern object
+@description('The data plane.')
+param postern program
 
-@description('The sidecar: { url, sha256 }.')
-param posternControl object
+@description('The sidecar.')
+param posternControl program
 
 @description('Whether Ubuntu\'s Prometheus is installed and pushes metrics.')
 param pushMetrics bool
@@ -87,6 +86,9 @@ param remoteWriteUrl string
 
 @description('The region, on every metric.')
 param region string
+
+// Where the sidecar publishes and Postern reads.
+var stores = '/var/lib/postern/certs'
 
 // ---- Postern. A list of strings is the same in JSON and in TOML.
 

@@ -5,6 +5,8 @@
 // such an endpoint is always served, and Postern itself finds out by its own mutual TLS which endpoints are up. It is
 // moved by priority: disable the endpoint (endpointStatus), and the next one is answered.
 
+import { ingressEndpoint, probeSettings } from '../types.bicep'
+
 @description('Its name, unique in trafficmanager.net, too.')
 param name string
 
@@ -13,11 +15,11 @@ param name string
 @maxValue(300)
 param ttl int
 
-@description('Its endpoints, best first: { name, target, enabled, probed }. target is an address or a name; probed says that it is reachable from the internet and answers the probe.')
-param endpoints object[]
+@description('Its endpoints, best first.')
+param endpoints ingressEndpoint[]
 
-@description('What is asked of probed endpoints: { protocol, port, path }. Exactly 200 is healthy.')
-param probe object
+@description('What is asked of probed endpoints. Exactly 200 is healthy.')
+param probe probeSettings
 
 @description('Where logs and metrics go.')
 param workspaceId string
