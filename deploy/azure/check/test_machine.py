@@ -71,7 +71,7 @@ class CloudInit(unittest.TestCase):
 
     def test_the_sidecar_is_started_before_postern_and_both_after_the_programs(self):
         source = variant("example").cloud_init()
-        steps = ["[systemd-sysusers]", "sysctl, --system", "/usr/local/sbin/postern-install\n",
+        steps = ["[systemd-sysusers]", "sysctl, --system", "until /usr/local/sbin/postern-install;",
                  "enable --now postern-control.service", "enable --now postern.service", "8080/healthz"]
         runs = source[source.index("\nruncmd:"):]
         places = [runs.index(it) for it in steps]
@@ -386,10 +386,20 @@ class Installer(unittest.TestCase):
         before.write_text("#!/bin/sh\necho old\n")
         before.chmod(0o755)
         code, said = self.install(f"postern {'0' * 64} https://{self.HOST}/postern/postern-2")
-        self.assertEqual(code, 1)
+        self.assertEqual(code, 2)
         self.assertIn("does not have this SHA-256", said)
         self.assertEqual(run(before), (0, "old\n"))
         self.assertEqual(list((self.folder / "opt/postern/releases").iterdir()), [])
+
+    def test_what_is_not_there_yet_may_be_tried_again(self):
+        source = (SYSTEMD / "postern-install").read_text()
+        self.assertIn("--retry 5", source)
+        script = self.folder / "postern-install"
+        script.write_text(source.replace("--retry 5", "--retry 0"))
+        script.chmod(0o755)
+        (self.folder / "etc/postern/programs").write_text(f"postern {'0' * 64} https://{self.HOST}/postern/missing\n")
+        environment = {"PATH": os.environ["PATH"], "CURL_HOME": str(self.folder), "POSTERN_ROOT": str(self.folder)}
+        self.assertEqual(run(script, env=environment)[0], 1)
 
     def test_the_token_goes_to_storage_alone(self):
         sum_ = hashlib.sha256(self.PROGRAM).hexdigest()
@@ -399,7 +409,7 @@ class Installer(unittest.TestCase):
     def test_lines_that_make_no_sense_are_refused(self):
         for line in (f"../x {'0' * 64} https://{self.HOST}/a", f"postern 00 https://{self.HOST}/a",
                      f"postern {'0' * 64} http://{self.HOST}/a", f'postern {"0" * 64} https://{self.HOST}/a"b'):
-            self.assertEqual(self.install(line)[0], 1, line)
+            self.assertEqual(self.install(line)[0], 2, line)
         self.assertEqual(self.asked, [])
 
 
