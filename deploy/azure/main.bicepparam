@@ -66,7 +66,7 @@ param ingresses = [
     endpoints: [
       {
         name: 'current'
-        target: '10.1.0.5'
+        address: '10.1.0.5'
         enabled: true
         probed: false
       }
@@ -77,13 +77,13 @@ param ingresses = [
     endpoints: [
       {
         name: 'current'
-        target: '10.1.1.5'
+        address: '10.1.1.5'
         enabled: true
         probed: false
       }
       {
         name: 'next'
-        target: '10.1.1.6'
+        address: '10.1.1.6'
         enabled: false
         probed: false
       }

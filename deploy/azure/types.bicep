@@ -15,8 +15,8 @@ type ingressEndpoint = {
   @description('Its name in the profile.')
   name: string
 
-  @description('Address or name.')
-  target: string
+  @description('Its private address; of a probed one, the name that it has on the internet.')
+  address: string
 
   @description('Whether it is answered.')
   enabled: bool

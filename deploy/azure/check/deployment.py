@@ -18,6 +18,7 @@ VARIANTS = {
         "artifactAccount": "",
         "existingVaultZoneId": "/subscriptions/x/resourceGroups/hub/providers/Microsoft.Network/privateDnsZones/z",
         "firewallAddress": "10.0.0.4",
+        "ingresses": [{"zone": "1", "endpoints": [{"name": "a", "address": "in.example", "enabled": True, "probed": True}]}],
         "issueClientCertificate": False,
         "maxSurge": False,
         "pushMetrics": False,

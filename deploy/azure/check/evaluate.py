@@ -79,6 +79,7 @@ FUNCTIONS = {
     "concat": lambda *parts: sum(parts[1:], parts[0]),
     "contains": lambda of, what: what in of,
     "empty": lambda value: not value,
+    "filter": lambda values, keep: [it for it in values if keep(it)],
     "flatten": lambda lists: [it for one in lists for it in one],
     "guid": guid,
     "items": lambda value: [{"key": key, "value": value[key]} for key in sorted(value)],

@@ -1,6 +1,7 @@
 // Names: private DNS for the vaults' private addresses and for the ingresses, each by a Traffic Manager profile:
 //
-//   z1-weu-aks.internal.example ─CNAME─▶ postern-z1-weu-aks-….trafficmanager.net ─A─▶ 10.1.0.5
+//   z1-weu-aks.internal.example ─CNAME─▶ postern-z1-weu-aks-….trafficmanager.net
+//     ─CNAME─▶ current-z1-weu-aks.internal.example ─A─▶ 10.1.0.5
 
 import { host, ingress, probeSettings } from '../types.bicep'
 
@@ -44,6 +45,12 @@ var names = map(ingresses, it => 'z${it.zone}-${regionCode}-aks')
 // Unique in trafficmanager.net.
 var profiles = map(names, name => '${prefix}-${name}-${uniqueString(resourceGroup().id)}')
 
+// Traffic Manager takes no private address: private endpoints have names here.
+var endpointHosts = flatten(map(ingresses, it => map(filter(it.endpoints, endpoint => !endpoint.probed), endpoint => {
+  name: '${endpoint.name}-z${it.zone}-${regionCode}-aks'
+  addresses: [endpoint.address]
+})))
+
 // Not environment(): its suffix is the public name, and this zone has a name of its own.
 var vaultZoneName = 'privatelink.vaultcore.azure.net'
 
@@ -51,6 +58,7 @@ module trafficManagers 'traffic-manager.bicep' = [for (it, i) in ingresses: {
   name: 'traffic-manager-${it.zone}'
   params: {
     name: profiles[i]
+    internalName: '${names[i]}.${internalDomain}'
     ttl: ttl
     endpoints: it.endpoints
     probe: probe
@@ -109,7 +117,7 @@ resource aliasRecords 'Microsoft.Network/privateDnsZones/CNAME@2020-06-01' = [fo
   }
 }]
 
-resource hostRecords 'Microsoft.Network/privateDnsZones/A@2020-06-01' = [for host in hosts: {
+resource hostRecords 'Microsoft.Network/privateDnsZones/A@2020-06-01' = [for host in concat(hosts, endpointHosts): {
   parent: internalZone
   name: host.name
   properties: {

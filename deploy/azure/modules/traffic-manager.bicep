@@ -1,14 +1,18 @@
 // One Traffic Manager profile: the name behind <zone>-<region>-aks.internal.<domain>, which moves an ingress to another
 // address without anybody's configuration.
 //
-// Traffic Manager probes from the internet and presents no client certificate, so it cannot probe a private ingress:
-// such an endpoint is always served, and Postern itself finds out by its own mutual TLS which endpoints are up. It is
-// moved by priority: disable the endpoint (endpointStatus), and the next one is answered.
+// Traffic Manager takes no private addresses, probes from the internet and presents no client certificate. So a private
+// endpoint is a name of the internal domain, which only our networks resolve further, and is always served: Postern itself
+// finds out by its own mutual TLS which endpoints are up. It is moved by priority: disable the endpoint, and the next one
+// is answered.
 
 import { ingressEndpoint, probeSettings } from '../types.bicep'
 
 @description('Its name, unique in trafficmanager.net, too.')
 param name string
+
+@description('The internal name that it stands behind; private endpoints are called ENDPOINT-<this>.')
+param internalName string
 
 @description('Seconds that an answer may be kept. Postern honours it, between 1 and 300.')
 @minValue(0)
@@ -53,7 +57,7 @@ resource profile 'Microsoft.Network/trafficmanagerprofiles@2022-04-01' = {
       name: endpoint.name
       type: 'Microsoft.Network/trafficManagerProfiles/externalEndpoints'
       properties: {
-        target: endpoint.target
+        target: endpoint.probed ? endpoint.address : '${endpoint.name}-${internalName}'
         endpointStatus: endpoint.enabled ? 'Enabled' : 'Disabled'
         priority: i + 1
         alwaysServe: endpoint.probed ? 'Disabled' : 'Enabled'
