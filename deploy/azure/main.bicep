@@ -169,6 +169,11 @@ param clientCertificate string = 'postern-client'
 @description('The internal CA in the CA vault: trusted for the ingress and our client certificate.')
 param caCertificate string = 'internal-ca'
 
+@description('Hours that a new version of the CA must have been in its vault before it signs, so that every machine trusts it. 0 for the first CA of a fleet, which nothing uses yet.')
+@minValue(0)
+@maxValue(720)
+param caTrustedForHours int = 72
+
 @description('Whether the sidecars issue the client certificate themselves, with the CA\'s key in the vault. Otherwise somebody else puts new versions there.')
 param issueClientCertificate bool = true
 
@@ -382,6 +387,7 @@ module files 'modules/files.bicep' = {
     clientSubject: clientSubject
     issueClientCertificate: issueClientCertificate
     caCertificate: caCertificate
+    caTrustedForHours: caTrustedForHours
     sharedTickets: sharedTickets
     drainNotice: drainNotice
     drainTimeout: drainTimeout

@@ -29,6 +29,7 @@ VARIANTS = {
     },
     "most": {
         "actionGroupIds": ["/subscriptions/x/resourceGroups/y/providers/microsoft.insights/actionGroups/z"],
+        "caTrustedForHours": 0,
         "certificateOfficers": ["33333333-3333-3333-3333-333333333333"],
         "drainSeconds": 840,
         "instancesMax": 500,

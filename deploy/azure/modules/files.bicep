@@ -42,6 +42,11 @@ param issueClientCertificate bool
 @description('The internal CA in the CA vault.')
 param caCertificate string
 
+@description('Hours until a new version of it signs.')
+@minValue(0)
+@maxValue(720)
+param caTrustedForHours int
+
 @description('Whether session-ticket keys are shared.')
 param sharedTickets bool
 
@@ -115,7 +120,7 @@ var controlValues = {
   caVaultUrl: caVaultUrl
   caCertificate: caCertificate
   clientCertificate: clientCertificate
-  issue: issueClientCertificate ? '\n[certificates.client.issue]\nsubject = "${clientSubject}"\n\n[certificates.client.issue.ca]\ncertificate = "${caCertificate}"\nvault = "ca"' : ''
+  issue: issueClientCertificate ? '\n[certificates.client.issue]\nsubject = "${clientSubject}"\n\n[certificates.client.issue.ca]\ncertificate = "${caCertificate}"\nvault = "ca"\ntrusted_for = "${caTrustedForHours}h"' : ''
   servers: join(map(serverCertificates, it => '[certificates.server-${it.name}]\nkind = "server"\nvault = "main"\nname = "${it.name}"\nstore = "${stores}/server-${it.name}"\nnames = ${string(it.names)}\n'), '\n')
   tickets: sharedTickets ? '[vaults.tickets]\nurl = "${ticketVaultUrl}"\nidentity = "vm"\n\n[tickets]\nvault = "tickets"\nname = "postern-tickets"\nstore = "${stores}/tickets"' : ''
   startSpread: string(startSpread)
