@@ -32,6 +32,8 @@ struct Length {
     refused: &'static [Refused],
     refused_every: u32,
     upload: Duration,
+    /// So many clients with an upload, and with a WebSocket, over each protocol.
+    lasting: u32,
 }
 
 const FULL: Length = Length {
@@ -39,12 +41,14 @@ const FULL: Length = Length {
     refused: Refused::ALL,
     refused_every: 7,
     upload: Duration::from_mins(2),
+    lasting: 6,
 };
 const QUICK: Length = Length {
     upgrades: 3,
     refused: Refused::QUICK,
     refused_every: 3,
     upload: Duration::from_secs(5),
+    lasting: 2,
 };
 
 /// Customers work with each process for so long.
@@ -73,6 +77,7 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
     let mut proof = Proof::default();
     let traffic = Traffic::start(Targets {
         upload_time: length.upload,
+        lasting: length.lasting,
         ..Targets::new(vec![postern.data()], site.tls.clone())
     });
     let mut took = Latency::default();
@@ -101,7 +106,7 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
     let text = || format!("{} of them", took.count());
     proof.row(claim, ended.map(|()| text()).map_err(Broken::from));
     let last = Process::of(&postern);
-    proof.row("nothing is left open", left_open(&last, fresh));
+    proof.row("nothing is left open", left_open(last, fresh));
     proof.figure("upgrades", took.count());
     proof.figure("longest_upgrade_milliseconds", took.longest_milliseconds());
     proof.figure("last_descriptors", last.descriptors()?);
@@ -128,7 +133,7 @@ async fn upgrade(postern: &mut Postern, program: &Program) -> Result<Duration, B
     Ok(took)
 }
 
-fn left_open(last: &Process, fresh: usize) -> Result<String, Broken> {
+fn left_open(last: Process, fresh: usize) -> Result<String, Broken> {
     let descriptors = last.descriptors()?;
     let text = format!("{descriptors} descriptors, {fresh} in the first process when it had begun");
     expect(descriptors <= fresh + DESCRIPTORS_MORE_MAX, || text.clone())?;
