@@ -169,11 +169,16 @@ impl Admin {
         let Sources {
             metrics,
             authorizer,
+            clusters,
             telemetry,
             ..
         } = &self.sources;
         metrics.route_cache(&authorizer.cache().stats());
         metrics.accept_errors(&telemetry.accept_errors);
+        metrics.upstream_endpoints(clusters.iter().map(|cluster| {
+            let (up, down): (Vec<_>, Vec<_>) = cluster.states().partition(|(_, up)| *up);
+            (cluster.name.as_str(), up.len(), down.len())
+        }));
         match metrics.render() {
             Ok(page) => answer::respond(StatusCode::OK, metrics::CONTENT_TYPE, page),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

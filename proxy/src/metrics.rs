@@ -8,6 +8,7 @@
 
 mod families;
 mod labels;
+mod limits;
 mod process;
 mod route_service;
 mod table;
@@ -24,10 +25,12 @@ use prometheus::{
 
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
-    CacheEntry, ConnectOutcome, CredentialUse, DistrustReason, LookupEnd, LookupOutcome, Protocol,
-    ReloadOutcome, Reused, RevocationStage, SnapshotRefusal, StatusClass, TlsVersion,
-    UpstreamGeneration,
+    CacheEntry, ConnectOutcome, CredentialUse, DistrustReason, EndpointState, LookupEnd,
+    LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage, SnapshotRefusal, StatusClass,
+    TlsVersion, UpstreamGeneration,
 };
+pub use self::limits::Limits;
+use self::limits::{Bounds, Endpoints};
 use self::process::Process;
 pub use self::route_service::RouteService;
 use crate::access_log::AccessLog;
@@ -39,6 +42,7 @@ use crate::telemetry::AcceptErrors;
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
+    workers: IntGauge,
     ready: IntGauge,
     draining: IntGauge,
     connections_open: IntGauge,
@@ -54,6 +58,8 @@ pub struct Metrics {
     request_body_bytes: IntCounter,
     response_body_bytes: IntCounter,
     upgrades: IntCounter,
+    bounds: Bounds,
+    upstream_endpoints: Endpoints,
     upstream_connections: By<UpstreamGeneration, IntGauge>,
     upstream_connects: By<ConnectOutcome, IntCounter>,
     upstream_requests: ByTwo<Protocol, Reused>,
@@ -124,6 +130,7 @@ impl Metrics {
         let endings = maker.counters("postern_connections_total")?;
         let would_refuse = maker.counters("postern_would_refuse_total")?;
         Ok(Self {
+            workers: maker.gauge("postern_workers")?,
             ready: maker.gauge("postern_ready")?,
             draining: maker.gauge("postern_draining")?,
             connections_open: maker.gauge("postern_connections_open")?,
@@ -143,6 +150,8 @@ impl Metrics {
             request_body_bytes: maker.counter("postern_request_body_bytes_total")?,
             response_body_bytes: maker.counter("postern_response_body_bytes_total")?,
             upgrades: maker.counter("postern_upgrades_total")?,
+            bounds: Bounds::new(&maker)?,
+            upstream_endpoints: Endpoints::new(&maker)?,
             upstream_connections: maker.gauges_by("postern_upstream_connections")?,
             upstream_connects: maker.counters_by("postern_upstream_connects_total")?,
             upstream_requests: maker.counters_by_two("postern_upstream_requests_total")?,
@@ -178,6 +187,11 @@ impl Metrics {
 
     fn sampled(&self) -> MutexGuard<'_, Sampled> {
         self.sampled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many threads serve connections.
+    pub fn workers(&self, workers: usize) {
+        self.workers.set(i64::try_from(workers).unwrap_or(i64::MAX));
     }
 
     /// The probes are told that this process is ready, or is not.
@@ -257,6 +271,22 @@ impl Metrics {
     /// A request became a tunnel.
     pub fn upgraded(&self) {
         self.upgrades.inc();
+    }
+
+    /// These bounds are in force.
+    pub fn limits(&self, limits: Limits) {
+        self.bounds.set(limits);
+    }
+
+    /// The addresses of each cluster that are up and down, read when metrics are asked for. Of clusters that are not
+    /// named any more nothing is shown.
+    pub fn upstream_endpoints<'a>(&self, clusters: impl Iterator<Item = (&'a str, usize, usize)>) {
+        self.upstream_endpoints.set(clusters);
+    }
+
+    /// Refusals so far, by reason.
+    pub fn refusals(&self) -> impl Iterator<Item = (Refusal, u64)> {
+        Refusal::all().map(|refusal| (refusal, self.refusals.get(&refusal)))
     }
 
     /// An attempt to connect to the ingress ended.

@@ -23,6 +23,7 @@ fn every_metric_of_the_table_is_rendered_with_help_and_type_and_nothing_else_is(
     let metrics = metrics();
     metrics.credential_refused(CredentialUse::Server, "expired");
     metrics.credential_taken(CredentialUse::Server, Path::new("certs"), "", "1");
+    metrics.upstream_endpoints([("dicom", 1, 0)].into_iter());
     let text = metrics.render().unwrap();
     let rendered: HashSet<_> = text
         .lines()
@@ -225,6 +226,36 @@ fn what_is_counted_elsewhere_is_taken_over_once() {
         let series = format!("postern_route_cache_evictions_total{{entry=\"{entry}\"}}");
         assert_eq!(value(&text, &series), evicted);
     }
+}
+
+#[test]
+#[expect(clippy::float_cmp, reason = "whole numbers")]
+fn bounds_and_addresses_are_shown_and_a_cluster_that_is_gone_is_not() {
+    let metrics = metrics();
+    metrics.limits(Limits {
+        connections: 10,
+        requests: 20,
+        route_stale: Some(Duration::from_mins(1)),
+    });
+    metrics.upstream_endpoints([("dicom", 2, 1), ("fhir", 1, 0)].into_iter());
+    metrics.upstream_endpoints([("dicom", 3, 0)].into_iter());
+    let text = metrics.render().unwrap();
+    for (series, expected) in [
+        ("postern_connections_max", 10.0),
+        ("postern_requests_max", 20.0),
+        ("postern_route_stale_max_seconds", 60.0),
+        (
+            "postern_upstream_endpoints{cluster=\"dicom\",state=\"up\"}",
+            3.0,
+        ),
+        (
+            "postern_upstream_endpoints{cluster=\"dicom\",state=\"down\"}",
+            0.0,
+        ),
+    ] {
+        assert_eq!(value(&text, series), expected, "{series}");
+    }
+    assert!(!text.contains("fhir"));
 }
 
 #[test]

@@ -117,6 +117,7 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     let listeners = listen::bind(config)?;
     let server_parts = listeners.services(config, &parts, telemetry);
     parts.listening.set(true);
+    parts.metrics.workers(server_parts.workers);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), mode = config.mode.label(), workers = server_parts.workers,
         data = %config.data.listen, probe = %config.probe.listen, admin = %config.admin.listen,

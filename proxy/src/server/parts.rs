@@ -17,7 +17,7 @@ use crate::connection::http::Connection;
 use crate::connection::registry::Registry;
 use crate::connection::{self, Connections};
 use crate::credentials::{self, Credentials};
-use crate::metrics::Metrics;
+use crate::metrics::{Limits, Metrics};
 use crate::probe::Health;
 use crate::readiness::{Condition, Readiness};
 use crate::request::admit::Load;
@@ -93,6 +93,7 @@ impl Parts {
 
     fn new(config: &Config, access_log: AccessLog) -> Result<Self, ServerError> {
         let metrics = Arc::new(Metrics::new(config.mode, access_log.clone())?);
+        metrics.limits(limits(config));
         let readiness = Arc::new(Readiness::default());
         let listening = readiness.condition("listeners");
         let clusters = Arc::new(clusters(config)?);
@@ -310,6 +311,15 @@ fn with_source(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    let service = config.routes.service.as_ref();
+    Limits {
+        connections: config.data.connections_max,
+        requests: config.http.requests_max,
+        route_stale: service.map(|_| config.route_cache.stale_max),
     }
 }
 
