@@ -209,7 +209,7 @@ async fn a_drain_by_post_ends_connections_and_leaves_the_process_to_be_asked() {
         (progress["phase"] == "drained").then_some(progress)
     };
     let progress = Deadline::after(LIMIT).poll(drained).await.unwrap();
-    assert_eq!(progress["connections_open"], 0, "{progress}");
+    assert_eq!(progress["connections"], 0, "{progress}");
     assert!(connection.is_closed());
     let refused = stack.local.connect(LINK_A, HOST_A, Protocol::Http1).await;
     assert!(refused.is_err());

@@ -8,7 +8,7 @@
 //! | `/config` | the configuration in force |
 //! | `/routes/explain?link_id=&sni=&host=` | what would happen to a request, and why |
 //! | `/connections` | the open connections |
-//! | `/drain` | how far the drain is; `POST` begins it and leaves the process running |
+//! | `/drain` | how far the drain is; `POST [?within=25s]` begins it and leaves the process running |
 //! | `/log-level` | the operational log's level; `PUT` changes it |
 //!
 //! Promises that nobody who can reach it makes it hold much: connections, request heads, bodies and lifetimes are
@@ -18,6 +18,7 @@
 mod answer;
 mod certificates;
 mod connections;
+mod drain;
 mod effective;
 mod explain;
 mod page;
@@ -36,7 +37,6 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -50,7 +50,7 @@ use crate::credentials::Credentials;
 use crate::metrics::{self, Metrics};
 use crate::readiness::Readiness;
 use crate::routing::RemoteRoutes;
-use crate::server::{Drain, Phase};
+use crate::server::Drain;
 use crate::telemetry::Telemetry;
 use crate::upstream::Clusters;
 use answer::{html, json, text};
@@ -84,15 +84,6 @@ pub struct Admin {
     sources: Sources,
     config: String,
     seats: Semaphore,
-}
-
-/// How far the drain is, and what is left.
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Progress {
-    phase: Phase,
-    #[serde(rename = "connections_open")]
-    connections: usize,
-    requests_in_flight: i64,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -154,14 +145,11 @@ impl Admin {
             ("/config", _) => text(StatusCode::OK, self.config.clone()),
             ("/routes/explain", _) => self.explain(parts.uri.query().unwrap_or("")).await,
             ("/connections", _) => self.connections(),
-            ("/drain", &Method::POST) => {
-                self.sources.drain.begin();
-                json(StatusCode::ACCEPTED, &self.progress())
-            }
-            ("/drain", _) => json(StatusCode::OK, &self.progress()),
+            ("/drain", &Method::POST) => self.drain(parts.uri.query().unwrap_or("")),
+            ("/drain", _) => json(StatusCode::OK, &self.sources.drain.progress()),
             ("/log-level", &Method::PUT) => self.set_log_level(body).await,
             ("/log-level", _) => self.log_level(),
-            _ => html(&page::Page::of(&self.sources, self.progress()).to_string()),
+            _ => html(&page::Page::of(&self.sources).to_string()),
         }
     }
 
@@ -206,7 +194,9 @@ impl Admin {
         json(
             StatusCode::OK,
             &connections::Listing {
-                progress: self.progress(),
+                phase: self.sources.drain.phase(),
+                connections_open: self.sources.seats.taken(),
+                requests_in_flight: self.sources.metrics.requests_in_flight(),
                 draining: self.sources.readiness.is_draining(),
                 listed: oldest.len(),
                 connections: oldest.iter().map(|one| connections::Row::of(one)).collect(),
@@ -214,11 +204,13 @@ impl Admin {
         )
     }
 
-    fn progress(&self) -> Progress {
-        Progress {
-            phase: self.sources.drain.phase(),
-            connections: self.sources.seats.taken(),
-            requests_in_flight: self.sources.metrics.requests_in_flight(),
+    fn drain(&self, query: &str) -> Answer {
+        match drain::within(query) {
+            Ok(within) => {
+                self.sources.drain.begin(within);
+                json(StatusCode::ACCEPTED, &self.sources.drain.progress())
+            }
+            Err(mistake) => text(StatusCode::BAD_REQUEST, format!("{mistake}\n")),
         }
     }
 

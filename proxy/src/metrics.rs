@@ -9,6 +9,7 @@
 mod families;
 mod labels;
 mod limits;
+mod lifecycle;
 mod process;
 mod route_service;
 mod table;
@@ -25,12 +26,11 @@ use prometheus::{
 
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
-    CacheEntry, ConnectOutcome, CredentialUse, DistrustReason, EndpointState, LookupEnd,
-    LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage, SnapshotRefusal, StatusClass,
-    TlsVersion, UpstreamGeneration,
+    CacheEntry, ConnectOutcome, CredentialUse, DistrustReason, DrainPhase, EndpointState, LookupEnd, LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage, SnapshotRefusal, StatusClass, TlsVersion, UpgradeOutcome, UpstreamGeneration,
 };
 pub use self::limits::Limits;
-use self::limits::{Bounds, Endpoints};
+use self::limits::{Bounds, Endpoints
+pub use self::lifecycle::Lifecycle;
 use self::process::Process;
 pub use self::route_service::RouteService;
 use crate::access_log::AccessLog;
@@ -44,7 +44,7 @@ pub struct Metrics {
     registry: Registry,
     workers: IntGauge,
     ready: IntGauge,
-    draining: IntGauge,
+    lifecycle: Lifecycle,
     connections_open: IntGauge,
     connections_accepted: IntCounter,
     connections: ByReason<(&'static str, Blame)>,
@@ -132,7 +132,7 @@ impl Metrics {
         Ok(Self {
             workers: maker.gauge("postern_workers")?,
             ready: maker.gauge("postern_ready")?,
-            draining: maker.gauge("postern_draining")?,
+            lifecycle: Lifecycle::new(&maker)?,
             connections_open: maker.gauge("postern_connections_open")?,
             connections_accepted: maker.counter("postern_connections_accepted_total")?,
             connections: ByReason::new(all_endings(), |(ending, blame)| {
@@ -199,9 +199,9 @@ impl Metrics {
         self.ready.set(i64::from(ready));
     }
 
-    /// The drain has begun.
-    pub fn draining(&self) {
-        self.draining.set(1);
+    /// What is counted about this process and the one before it.
+    pub const fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
     }
 
     /// A client connection was accepted. Each is followed by one [`Metrics::connection_ended`].

@@ -3,7 +3,8 @@
 //! Every part has a folder of its own with its generated configuration and its captured output, is waited
 //! for until it is ready, and is ended when its value is dropped.
 //!
-//! * [`child`]: one process: start, wait for a condition, end; [`json_lines`]: a log that it writes.
+//! * [`child`]: one process: start, wait for a condition, end; [`json_lines`]: a log that it writes;
+//!   [`descendant`]: what it has started to take its place.
 //! * [`credentials`]: the development certificates of one stack; [`accounts`]: who may reach what in it.
 //! * [`echo`], [`orthanc`]: the back end: ours for tests, or a real DICOM server.
 //! * [`nginx`], [`envoy`]: the AKS ingress that demands our client certificate; [`ingress`]: either of them.
@@ -21,6 +22,7 @@ pub mod accounts;
 pub mod child;
 pub mod client;
 pub mod credentials;
+pub mod descendant;
 pub mod echo;
 pub mod envoy;
 pub mod events;
@@ -95,6 +97,12 @@ pub enum StackError {
         name: String,
         /// What the operating system said.
         source: io::Error,
+    },
+    /// An upgrade came to something else than what was awaited.
+    #[error("postern: of the upgrade it said {said}")]
+    Upgrade {
+        /// The line of its log.
+        said: String,
     },
     /// A file of the stack could not be written or read.
     #[error("cannot {action} {}", path.display())]

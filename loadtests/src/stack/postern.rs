@@ -3,6 +3,8 @@
 //! The data listener trusts [`TRUSTED_SOURCE`] alone and takes [`PROBE_SOURCE`] for the health probe's, so
 //! that one machine can play all three: the Private Link Service, the load balancer and a stranger.
 
+mod upgrade;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -15,6 +17,7 @@ use serde_json::Value;
 use super::child::READY_TIMEOUT;
 use super::client::{Answer, ClientError, Connection};
 use super::credentials::Credentials;
+use super::descendant::{Descendant, End};
 use super::metrics::Metrics;
 use super::routing::ROUTING_NAME;
 use super::{
@@ -86,6 +89,8 @@ impl PosternOptions {
 #[derive(Debug)]
 pub struct Postern {
     child: Child,
+    /// Those that took over, one after the other; the last one serves.
+    successors: Vec<Descendant>,
     data: SocketAddr,
     probe: SocketAddr,
     admin: SocketAddr,
@@ -156,6 +161,7 @@ impl Postern {
         let access_log = JsonLines::new("postern", log);
         Ok(Self {
             child,
+            successors: Vec::new(),
             data,
             probe,
             admin,
@@ -186,29 +192,55 @@ impl Postern {
         self.admin
     }
 
-    /// The process.
+    /// The process that was started first.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// Sends a signal, such as SIGTERM to drain.
-    pub fn signal(&self, signal: Signal) -> Result<(), StackError> {
-        self.child
-            .signal(signal)
-            .map_err(|source| StackError::Signal {
-                name: self.child.name().to_owned(),
-                source,
-            })
+    /// The number of the newest process.
+    pub fn pid(&self) -> u32 {
+        self.successors
+            .last()
+            .map_or(self.child.pid(), |last| last.pid())
     }
 
-    /// Waits until the process has ended, and tells how.
+    /// Sends the newest process a signal, such as SIGTERM to drain.
+    pub fn signal(&self, signal: Signal) -> Result<(), StackError> {
+        let sent = match self.successors.last() {
+            Some(newest) => newest.signal(signal),
+            None => self.child.signal(signal),
+        };
+        sent.map_err(|source| StackError::Signal {
+            name: self.child.name().to_owned(),
+            source,
+        })
+    }
+
+    /// Waits until the newest process has ended, and tells how.
     pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus, StackError> {
-        self.child.wait_for_exit(limit).await
+        let Some(newest) = self.successors.last().copied() else {
+            return self.child.wait_for_exit(limit).await;
+        };
+        let ended = async || match newest.end() {
+            End::Status(status) => Some(status),
+            End::Running | End::Gone => None,
+        };
+        let ended = Deadline::after(limit).poll(ended).await;
+        ended.ok_or_else(|| self.late(limit, "the end of the newest process"))
+    }
+
+    fn late(&self, limit: Duration, awaited: &str) -> StackError {
+        StackError::Late {
+            name: self.child.name().to_owned(),
+            limit,
+            awaited: awaited.to_owned(),
+            log: self.child.tail(),
+        }
     }
 
     /// How much memory it has had resident at most so far, in bytes.
     pub fn resident_peak(&self) -> Result<u64, StackError> {
-        let path = PathBuf::from(format!("/proc/{}/status", self.child.pid()));
+        let path = PathBuf::from(format!("/proc/{}/status", self.pid()));
         let status = std::fs::read_to_string(&path).map_err(|source| StackError::File {
             action: "read",
             path,
@@ -293,12 +325,7 @@ impl Postern {
             (metrics.sum(name, labels) >= value).then_some(())
         };
         let reached = Deadline::after(READY_TIMEOUT).poll(reached).await;
-        reached.ok_or_else(|| StackError::Late {
-            name: self.child.name().to_owned(),
-            limit: READY_TIMEOUT,
-            awaited: format!("{name}{labels:?} of {value}"),
-            log: self.child.tail(),
-        })
+        reached.ok_or_else(|| self.late(READY_TIMEOUT, &format!("{name}{labels:?} of {value}")))
     }
 
     /// What `postern explain` says, and whether it could say anything.

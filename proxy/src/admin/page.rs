@@ -4,10 +4,10 @@ use std::fmt::{self, Display, Formatter};
 
 use postern_certs::UnixTime;
 
+use super::Sources;
 use super::certificates::{self, RefusedRow, Row};
-use super::{Progress, Sources};
 use crate::explain::ServiceContact;
-use crate::server::Phase;
+use crate::server::{Phase, Progress};
 
 /// What the page shows.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub(super) struct Page {
     waiting_for: Vec<&'static str>,
     ready: bool,
     progress: Progress,
+    previous_connections: usize,
     routes_generation: u64,
     service: Option<ServiceContact>,
     certificates: Vec<Row>,
@@ -34,7 +35,7 @@ struct Cluster {
 
 impl Page {
     /// The state now.
-    pub(super) fn of(sources: &Sources, progress: Progress) -> Self {
+    pub(super) fn of(sources: &Sources) -> Self {
         let places = sources.credentials.places();
         let mut clusters: Vec<_> = sources.clusters.iter().map(Cluster::of).collect();
         clusters.sort_by(|one, other| one.name.cmp(&other.name));
@@ -42,7 +43,8 @@ impl Page {
             mode: sources.authorizer.mode().label(),
             waiting_for: sources.readiness.waiting_for(),
             ready: sources.readiness.is_ready(),
-            progress,
+            progress: sources.drain.progress(),
+            previous_connections: sources.metrics.lifecycle().previous_connections(),
             routes_generation: sources.authorizer.cache().generation(),
             service: sources.service.as_deref().map(ServiceContact::of),
             certificates: certificates::certificates(&places),
@@ -157,6 +159,10 @@ impl Display for Page {
         ] {
             writeln!(f, "<tr><th>{name}<td>{}", Escaped(&value))?;
         }
+        if self.previous_connections > 0 {
+            let left = self.previous_connections;
+            writeln!(f, "<tr><th>Connections of the previous process<td>{left}")?;
+        }
         if let Some(service) = &self.service {
             let class = if service.out_of_reach { "bad" } else { "good" };
             let text = service.to_string();
@@ -236,7 +242,11 @@ mod tests {
                 phase: Phase::Serving,
                 connections: 3,
                 requests_in_flight: 1,
+                connections_cut: 0,
+                began: None,
+                deadline_seconds: None,
             },
+            previous_connections: 0,
             routes_generation: 7,
             service: Some(ServiceContact {
                 last_contact_seconds: Some(90),

@@ -12,6 +12,7 @@ use crate::config::{DrainOptions, Mode as ConfiguredMode};
 use crate::connection::authorize::Mode;
 use crate::credentials;
 use crate::routing::{ClusterName, RouteCache, RouteCacheOptions, RouteFile};
+use crate::server::Phase;
 use crate::telemetry;
 use crate::upstream::{Cluster, Protocol};
 
@@ -88,6 +89,7 @@ fn fixture() -> Fixture {
     let options = DrainOptions {
         notice: Duration::ZERO,
         timeout: Duration::from_secs(1),
+        idle_grace: Duration::ZERO,
     };
     let (readiness_, seats_, metrics_) = (readiness.clone(), seats.clone(), metrics.clone());
     let (subscriber, telemetry) = telemetry::subscriber(LogLevel::Info, std::io::sink);
@@ -339,11 +341,19 @@ async fn a_drain_is_begun_by_post_and_seen_by_get() {
         .await
         .unwrap();
     assert!(!sources.readiness.is_ready());
-    let done = fixture.get("/drain").await.json();
+    let mut done = fixture.get("/drain").await.json();
+    let began = done["began"].take();
+    assert!(began.as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
     assert_eq!(
         done,
-        json!({"phase": "drained", "connections_open": 0, "requests_in_flight": 0})
+        json!({
+            "phase": "drained", "connections": 0, "requests_in_flight": 0, "connections_cut": 0,
+            "began": null, "deadline_seconds": null,
+        })
     );
+    let post = "POST /drain?within=soon HTTP/1.1\r\nhost: x\r\nconnection: close\r\n";
+    assert_eq!(fixture.send(&format!("{post}\r\n")).await.status, 400);
+    let post = "POST /drain?within=1s HTTP/1.1\r\nhost: x\r\nconnection: close\r\n";
     let again = fixture.send(&format!("{post}\r\n")).await;
     assert_eq!(
         (again.status, &again.json()["phase"]),

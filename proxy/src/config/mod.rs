@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use clients::{CertificatePlace, HttpOptions, RefuseBy, TlsOptions};
 pub use listeners::{AdminOptions, DataOptions, ProbeOptions, ProxyHeaderOptions};
 pub use operation::{
-    AccessLogOptions, AccessLogOutput, CredentialOptions, DrainOptions, LogOptions,
+    AccessLogOptions, AccessLogOutput, CredentialOptions, DrainOptions, LogOptions, UpgradeOptions,
 };
 pub use routes::{Endpoint, InvalidEndpoint, RouteCacheOptions, RouteOptions, RouteServiceOptions};
 pub use upstream::{ClusterOptions, UpstreamOptions, UpstreamProtocol};
@@ -72,6 +72,8 @@ options! {
         pub log: LogOptions = LogOptions::default();
         /// How the process goes away.
         pub drain: DrainOptions = DrainOptions::default();
+        /// How a new process takes over (SIGUSR2).
+        pub upgrade: UpgradeOptions = UpgradeOptions::default();
     }
 }
 
@@ -164,6 +166,7 @@ impl Root for Config {
         self.credentials.validate(at.under("credentials"));
         self.access_log.validate(at.under("access_log"));
         self.drain.validate(at.under("drain"));
+        self.upgrade.validate(at.under("upgrade"));
     }
 }
 

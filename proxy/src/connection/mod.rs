@@ -51,6 +51,17 @@ pub struct Options {
     pub refuse_by_alert: bool,
 }
 
+/// Which open connections are not waited for any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Closing {
+    /// None: each ends as its client wants.
+    Nothing,
+    /// HTTP/1.1 connections without a request.
+    Idle,
+    /// All that are left.
+    Everything,
+}
+
 /// What the stages of a connection use. One for each worker thread.
 pub struct Connections {
     /// The bounds.
@@ -65,8 +76,8 @@ pub struct Connections {
     pub registry: Arc<Registry<http::Connection>>,
     /// The answer to probes.
     pub health: Arc<Health>,
-    /// Turns true when whatever is left of a drain is cut.
-    pub cut: watch::Receiver<bool>,
+    /// Which connections a drain does not wait for any more.
+    pub closing: watch::Receiver<Closing>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// One line for each refused connection.
@@ -114,8 +125,9 @@ fn serve_http(
     own.metrics
         .handshake(secured.tls_version(), secured.resumed(), secured.handshake);
     let draining = *drain.borrow_and_update();
+    let late = *own.closing.borrow() >= Closing::Idle;
     let routes = secured.watch.take();
-    let (connection, stream) = http::Connection::new(secured, draining, &own.registry);
+    let (connection, stream) = http::Connection::new(secured, draining, late, &own.registry);
     async move {
         let ending = http::serve(&own, connection, stream, drain, routes).await;
         story.end(&own, ending);

@@ -196,6 +196,26 @@ labels! {
         Unwritten => "unwritten",
     }
 
+    /// How far a drain is.
+    pub enum DrainPhase {
+        /// No drain.
+        Serving => "serving",
+        /// Not ready any more; connections are still accepted until the probes have noticed.
+        Noticing => "noticing",
+        /// Not accepting; connections are asked to end.
+        Ending => "ending",
+        /// No connection is left, or the deadline has passed.
+        Drained => "drained",
+    }
+
+    /// What an upgrade came to.
+    pub enum UpgradeOutcome {
+        /// The new process serves.
+        TakenOver => "taken_over",
+        /// The old process goes on.
+        Refused => "refused",
+    }
+
     /// What credentials are for.
     pub enum CredentialUse {
         /// Our certificates towards clients.
@@ -326,6 +346,11 @@ pub(super) fn documented() -> Vec<(&'static str, Vec<&'static str>)> {
         (
             "`reason` of `postern_route_snapshot_refusals_total`",
             words::<SnapshotRefusal>(),
+        ),
+        ("`phase`", words::<DrainPhase>()),
+        (
+            "`outcome` of `postern_process_upgrades_total`",
+            words::<UpgradeOutcome>(),
         ),
         ("`use`", words::<CredentialUse>()),
     ]

@@ -44,6 +44,10 @@ table! {
     Gauge     postern_workers                                   "Threads that serve connections, each busy with one thing at a time."
     Gauge     postern_ready                                     "1 while the probes are told that this process is ready."
     Gauge     postern_draining                                  "1 while this process drains."
+    Gauge     postern_drain_phase[phase]                        "1 for the phase of the drain that this process is in, 0 for the others."
+    Counter   postern_drain_connections_cut_total               "Connections that had not ended when the time of the drain was up, and were cut."
+    Counter   postern_process_upgrades_total[outcome]           "Attempts to replace this process by a new one; the one that has taken over counts that."
+    Gauge     postern_previous_process_connections              "Connections that the process before this one still has; 0 when it has ended."
 
     Counter   postern_accept_errors_total                       "Failures to accept a connection, such as running out of file descriptors."
     Gauge     postern_connections_open                          "Client connections that are open."

@@ -43,7 +43,7 @@ pub async fn admit(
     if let Ok(header) = &header {
         exchange.named(header.clone());
     }
-    if connection.born_draining {
+    if connection.late {
         return Err(Refusal::Draining);
     }
     exchange.occupies(requests.load.enter().ok_or(Refusal::Overloaded)?);

@@ -137,13 +137,13 @@ impl Listeners {
         }
     }
 
-    /// A service that goes on while the process drains.
+    /// A service that goes on while the process drains, until another process does its work.
     fn always<A: ServerApp + Send + Sync + 'static>(
         &self,
         inner: Listening<A>,
         parts: &Parts,
     ) -> Box<dyn ServiceWithDependents> {
-        let accept_until = parts.drain.never();
+        let accept_until = parts.drain.taken_over();
         Box::new(Bound {
             inner,
             fds: Arc::clone(&self.fds),

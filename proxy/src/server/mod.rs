@@ -12,6 +12,7 @@
 
 mod background;
 mod drain;
+mod lifecycle;
 mod listen;
 mod parts;
 
@@ -26,7 +27,7 @@ use postern_api::{HostName, LinkId};
 use crate::config::Config;
 use crate::explain::Explanation;
 
-pub use drain::{Drain, Phase};
+pub use drain::{Drain, Phase, Progress};
 use parts::Parts;
 
 /// Why the process cannot serve.
@@ -127,7 +128,7 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     let mut server = Server::new_with_opt_and_conf(None, pingora());
     server.add_services(server_parts.services);
     server.run(RunArgs {
-        shutdown_signal: Box::new(drain::Signals::new(parts.drain.clone())),
+        shutdown_signal: Box::new(lifecycle::Lifecycle::new(Arc::clone(&parts.drain))),
     });
     // Nothing is looked up any more; the next start takes it up from here.
     if let Some(service) = parts.routes.service() {

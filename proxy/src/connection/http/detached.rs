@@ -59,6 +59,8 @@ impl Detached {
             activity: Activity::new(),
             spoken: OnceLock::new(),
             born_draining: false,
+            late: false,
+            last_answer: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             closing: Notify::new(),
             tunnel: Mutex::default(),
