@@ -18,6 +18,7 @@ mod routing_fan_out;
 mod routing_outage;
 mod sidecar_herd;
 mod sign;
+mod terminate;
 pub mod traffic;
 
 use std::fmt::Write as _;
@@ -42,6 +43,7 @@ pub const SCENARIOS: &[Scenario] = &[
     routing_outage::SCENARIO,
     routing_crash::SCENARIO,
     routing_fan_out::SCENARIO,
+    terminate::SCENARIO,
 ];
 
 // Limit: of what a scenario found broken, so many findings are printed; the rest is counted.
