@@ -8,8 +8,8 @@
 
 mod families;
 mod labels;
-mod limits;
 mod lifecycle;
+mod limits;
 mod process;
 mod route_service;
 mod table;
@@ -26,11 +26,13 @@ use prometheus::{
 
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
-    CacheEntry, ConnectOutcome, CredentialUse, DistrustReason, DrainPhase, EndpointState, LookupEnd, LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage, SnapshotRefusal, StatusClass, TlsVersion, UpgradeOutcome, UpstreamGeneration,
+    CacheEntry, ConnectOutcome, CredentialUse, DistrustReason, DrainPhase, EndpointState,
+    LookupEnd, LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage, SnapshotRefusal,
+    StatusClass, TlsVersion, UpgradeOutcome, UpstreamGeneration,
 };
-pub use self::limits::Limits;
-use self::limits::{Bounds, Endpoints
 pub use self::lifecycle::Lifecycle;
+pub use self::limits::Limits;
+use self::limits::{Bounds, Endpoints};
 use self::process::Process;
 pub use self::route_service::RouteService;
 use crate::access_log::AccessLog;
