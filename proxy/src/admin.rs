@@ -22,13 +22,14 @@ mod drain;
 mod effective;
 mod explain;
 mod page;
+mod recent;
 #[cfg(test)]
 mod tests;
 
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ALLOW, HeaderValue, ORIGIN};
@@ -54,6 +55,7 @@ use crate::server::Drain;
 use crate::telemetry::Telemetry;
 use crate::upstream::Clusters;
 use answer::{html, json, text};
+use recent::{Recent, Refused};
 
 /// What the admin listener shows and changes. It shows the whole process, so unlike a stage it is given all of it.
 pub struct Sources {
@@ -83,6 +85,8 @@ pub struct Sources {
 pub struct Admin {
     sources: Sources,
     config: String,
+    started: Instant,
+    recent: Recent,
     seats: Semaphore,
 }
 
@@ -94,6 +98,8 @@ impl Admin {
         Self {
             sources,
             config: effective::print(config),
+            started: Instant::now(),
+            recent: Recent::new(Instant::now()),
             seats: Semaphore::new(CONNECTIONS_MAX),
         }
     }
@@ -149,11 +155,21 @@ impl Admin {
             ("/drain", _) => json(StatusCode::OK, &self.sources.drain.progress()),
             ("/log-level", &Method::PUT) => self.set_log_level(body).await,
             ("/log-level", _) => self.log_level(),
-            _ => html(&page::Page::of(&self.sources).to_string()),
+            _ => html(
+                &page::Page::of(&self.sources, self.started.elapsed(), self.refused()).to_string(),
+            ),
         }
     }
 
+    /// What was refused within the last minutes.
+    fn refused(&self) -> Refused {
+        let totals = self.sources.metrics.refusals().collect();
+        self.recent.take(Instant::now(), totals)
+    }
+
     fn metrics(&self) -> Answer {
+        // The page can tell what has happened since.
+        let _ = self.refused();
         let Sources {
             metrics,
             authorizer,

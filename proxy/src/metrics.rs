@@ -280,6 +280,11 @@ impl Metrics {
         self.bounds.set(limits);
     }
 
+    /// The bounds in force.
+    pub fn limits_in_force(&self) -> Limits {
+        self.bounds.get()
+    }
+
     /// The addresses of each cluster that are up and down, read when metrics are asked for. Of clusters that are not
     /// named any more nothing is shown.
     pub fn upstream_endpoints<'a>(&self, clusters: impl Iterator<Item = (&'a str, usize, usize)>) {

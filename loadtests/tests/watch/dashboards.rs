@@ -93,7 +93,7 @@ fn each_panel_says_what_it_is_and_in_which_unit() {
             "{place}: {kind}"
         );
         let about = panel["description"].as_str().unwrap();
-        assert!(about.len() > 20 && about.ends_with('.'), "{place}: {about}");
+        assert!(about.len() > 15 && about.ends_with('.'), "{place}: {about}");
         let unit = panel["fieldConfig"]["defaults"]["unit"].as_str().unwrap();
         assert!(UNITS.contains(&unit), "{place}: {unit}");
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{place}");

@@ -113,7 +113,7 @@ fn each_alert_says_how_urgent_it_is_and_leads_to_its_page_and_a_dashboard() {
         assert!(["page", "ticket"].contains(&severity), "{name}: {severity}");
         let annotations = &rule["annotations"];
         let summary = text(annotations, "summary").unwrap();
-        assert!((20..140).contains(&summary.len()), "{name}: {summary}");
+        assert!((20..200).contains(&summary.len()), "{name}: {summary}");
         let runbook = format!("https://runbooks.postern.example/{name}.md");
         assert_eq!(text(annotations, "runbook_url"), Some(runbook.as_str()));
         let dashboard = text(annotations, "dashboard_url").unwrap();

@@ -37,6 +37,16 @@ impl Bounds {
         })
     }
 
+    pub(super) fn get(&self) -> Limits {
+        let count = |gauge: &IntGauge| usize::try_from(gauge.get()).unwrap_or(0);
+        let stale = u64::try_from(self.route_stale.get()).unwrap_or(0);
+        Limits {
+            connections: count(&self.connections),
+            requests: count(&self.requests),
+            route_stale: (stale > 0).then(|| Duration::from_secs(stale)),
+        }
+    }
+
     pub(super) fn set(&self, limits: Limits) {
         let bounded = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         self.connections.set(bounded(limits.connections as u64));
