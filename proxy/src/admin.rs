@@ -48,10 +48,10 @@ use crate::connection::authorize::Authorizer;
 use crate::connection::http::Connection;
 use crate::connection::registry::Registry;
 use crate::credentials::Credentials;
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, Limits, Metrics};
 use crate::readiness::Readiness;
 use crate::routing::RemoteRoutes;
-use crate::server::Drain;
+use crate::server::{Drain, InForce};
 use crate::telemetry::Telemetry;
 use crate::upstream::Clusters;
 use answer::{html, json, text};
@@ -59,6 +59,8 @@ use recent::{Recent, Refused};
 
 /// What the admin listener shows and changes. It shows the whole process, so unlike a stage it is given all of it.
 pub struct Sources {
+    /// The configuration.
+    pub in_force: Arc<InForce>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Whether this process is ready, and what it waits for.
@@ -84,7 +86,6 @@ pub struct Sources {
 /// Answers operators.
 pub struct Admin {
     sources: Sources,
-    config: String,
     started: Instant,
     recent: Recent,
     seats: Semaphore,
@@ -93,19 +94,23 @@ pub struct Admin {
 type Answer = Response<Full<Bytes>>;
 
 impl Admin {
-    /// Answers by these parts, under this configuration.
-    pub fn new(config: &Config, sources: Sources) -> Self {
+    /// Answers by these parts.
+    pub fn new(sources: Sources) -> Self {
         Self {
             sources,
-            config: effective::print(config),
             started: Instant::now(),
             recent: Recent::new(Instant::now()),
             seats: Semaphore::new(CONNECTIONS_MAX),
         }
     }
 
-    /// Serves a connection of the admin listener.
-    pub async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin) {
+    /// Serves a connection of the admin listener, and closes it between two requests once `leaving` resolves: another
+    /// process answers then.
+    pub async fn serve(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin,
+        leaving: impl Future<Output = ()>,
+    ) {
         let Ok(_seat) = self.seats.try_acquire() else {
             return;
         };
@@ -119,7 +124,11 @@ impl Admin {
                 .max_buf_size(HEAD_BYTES_MAX)
                 .serve_connection(TokioIo::new(io), service)
         );
-        if timeout(AGE_MAX, served.as_mut()).await.is_err() {
+        let over = tokio::select! {
+            served = timeout(AGE_MAX, served.as_mut()) => served.is_ok(),
+            () = leaving => false,
+        };
+        if !over {
             served.as_mut().graceful_shutdown();
             // Whoever does not read the last answer in time does not get it.
             let _ = timeout(LAST_ANSWER_TIMEOUT, served).await;
@@ -148,7 +157,7 @@ impl Admin {
                 StatusCode::OK,
                 &certificates::list(&self.sources.credentials),
             ),
-            ("/config", _) => text(StatusCode::OK, self.config.clone()),
+            ("/config", _) => text(StatusCode::OK, effective::print(&self.sources.in_force)),
             ("/routes/explain", _) => self.explain(parts.uri.query().unwrap_or("")).await,
             ("/connections", _) => self.connections(),
             ("/drain", &Method::POST) => self.drain(parts.uri.query().unwrap_or("")),
@@ -171,17 +180,19 @@ impl Admin {
         // The page can tell what has happened since.
         let _ = self.refused();
         let Sources {
+            in_force,
             metrics,
             authorizer,
             clusters,
             telemetry,
             ..
         } = &self.sources;
+        metrics.limits(limits(&in_force.config()));
         metrics.route_cache(&authorizer.cache().stats());
         metrics.accept_errors(&telemetry.accept_errors);
         metrics.upstream_endpoints(clusters.iter().map(|cluster| {
             let (up, down): (Vec<_>, Vec<_>) = cluster.states().partition(|(_, up)| *up);
-            (cluster.name.as_str(), up.len(), down.len())
+            (cluster.name.to_string(), up.len(), down.len())
         }));
         match metrics.render() {
             Ok(page) => answer::respond(StatusCode::OK, metrics::CONTENT_TYPE, page),
@@ -257,6 +268,16 @@ impl Admin {
             }
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
+    }
+}
+
+/// The bounds that what is open is held against.
+fn limits(config: &Config) -> Limits {
+    let service = config.routes.service.as_ref();
+    Limits {
+        connections: config.data.connections_max,
+        requests: config.http.requests_max,
+        route_stale: service.map(|_| config.route_cache.stale_max),
     }
 }
 

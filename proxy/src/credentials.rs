@@ -10,6 +10,7 @@
 //! Invariant: what is in use was proven by `postern-certs`. The ingress is verified against the internal CA
 //! alone; there is no other root and no way around it.
 
+mod replace;
 mod source;
 mod tickets;
 
@@ -106,33 +107,13 @@ pub struct SetupError(#[source] rustls::Error);
 impl Credentials {
     /// Watches these places. Nothing is read before the first [`Credentials::refresh`].
     pub fn new(options: Options, metrics: Arc<Metrics>) -> Result<Self, SetupError> {
-        let server = options.server.into_iter().map(|(path, names)| {
-            let expectations = Expectations::server().covering(names);
-            Source::new(CredentialUse::Server, path, expectations)
-        });
-        let routing = options.routing;
-        let tickets = options.ticket_keys;
         Ok(Self {
             server: ArcSwap::default(),
             client: ArcSwapOption::empty(),
-            routing: routing.is_some().then(ArcSwapOption::empty),
+            routing: options.routing.is_some().then(ArcSwapOption::empty),
             provider: Arc::new(provider()),
             tickets: Arc::new(Tickets::new().map_err(SetupError)?),
-            watched: Mutex::new(Watched {
-                server: server.collect(),
-                client: Pair::new(
-                    (CredentialUse::Client, options.identity),
-                    (CredentialUse::Trust, options.trust),
-                ),
-                routing: routing.map(|(identity, trust)| {
-                    Pair::new(
-                        (CredentialUse::RoutingClient, identity),
-                        (CredentialUse::RoutingTrust, trust),
-                    )
-                }),
-                ticket_keys: tickets
-                    .map(|path| Source::new(CredentialUse::Tickets, path, TicketExpectations)),
-            }),
+            watched: Mutex::new(Watched::new(options)),
             metrics,
         })
     }
@@ -220,7 +201,12 @@ impl Credentials {
         for source in [&pair.identity, &pair.trust] {
             self.tell(source.used_as(), [source], now);
         }
-        let client = changed.then(|| self.client_set(pair)).flatten()?;
+        changed.then(|| self.renew(pair)).flatten()
+    }
+
+    /// The next generation of the pair.
+    fn renew(&self, pair: &mut Pair) -> Option<ClientCredentials> {
+        let client = self.client_set(pair)?;
         pair.generation = client.generation;
         Some(client)
     }
@@ -322,6 +308,28 @@ impl Credentials {
 }
 
 impl Watched {
+    fn new(options: Options) -> Self {
+        let server = options.server.into_iter();
+        let tickets = options.ticket_keys;
+        Self {
+            server: server
+                .map(|(path, names)| Source::server(path, names))
+                .collect(),
+            client: Pair::new(
+                (CredentialUse::Client, options.identity),
+                (CredentialUse::Trust, options.trust),
+            ),
+            routing: options.routing.map(|(identity, trust)| {
+                Pair::new(
+                    (CredentialUse::RoutingClient, identity),
+                    (CredentialUse::RoutingTrust, trust),
+                )
+            }),
+            ticket_keys: tickets
+                .map(|path| Source::new(CredentialUse::Tickets, path, TicketExpectations)),
+        }
+    }
+
     fn sources(&self) -> impl Iterator<Item = &Source> {
         let pairs = std::iter::once(&self.client).chain(&self.routing);
         let pairs = pairs.flat_map(|pair| [&pair.identity, &pair.trust]);

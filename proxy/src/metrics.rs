@@ -6,11 +6,13 @@
 //!
 //! Invariant: what [`Metrics::render`] shows is exactly the table, each metric with its help.
 
+mod dns;
 mod families;
 mod labels;
 mod lifecycle;
 mod limits;
 mod process;
+mod reloads;
 mod route_service;
 mod table;
 #[cfg(test)]
@@ -24,16 +26,18 @@ use prometheus::{
     Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
+pub use self::dns::Dns;
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
-    CacheEntry, ConnectOutcome, CredentialUse, DistrustReason, DrainPhase, EndpointState,
-    LookupEnd, LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage, SnapshotRefusal,
-    StatusClass, TlsVersion, UpgradeOutcome, UpstreamGeneration,
+    CacheEntry, ConfigOutcome, ConnectOutcome, CredentialUse, DistrustReason, DnsOutcome,
+    DrainPhase, EndpointState, LookupEnd, LookupOutcome, Protocol, ReloadOutcome, Reused,
+    RevocationStage, SnapshotRefusal, StatusClass, TlsVersion, UpgradeOutcome, UpstreamGeneration,
 };
 pub use self::lifecycle::Lifecycle;
 pub use self::limits::Limits;
 use self::limits::{Bounds, Endpoints};
 use self::process::Process;
+pub use self::reloads::Reloads;
 pub use self::route_service::RouteService;
 use crate::access_log::AccessLog;
 use crate::config::Mode;
@@ -46,6 +50,7 @@ pub struct Metrics {
     registry: Registry,
     workers: IntGauge,
     ready: IntGauge,
+    reloads: Reloads,
     lifecycle: Lifecycle,
     connections_open: IntGauge,
     connections_accepted: IntCounter,
@@ -68,6 +73,7 @@ pub struct Metrics {
     upstream_retries: IntCounter,
     upstream_retries_withheld: IntCounter,
     upstream_duration: Histogram,
+    dns: Dns,
     route_lookups: By<LookupOutcome, IntCounter>,
     route_lookup_duration: By<LookupEnd, Histogram>,
     route_cache_entries: By<CacheEntry, IntGauge>,
@@ -134,6 +140,7 @@ impl Metrics {
         Ok(Self {
             workers: maker.gauge("postern_workers")?,
             ready: maker.gauge("postern_ready")?,
+            reloads: Reloads::new(&maker)?,
             lifecycle: Lifecycle::new(&maker)?,
             connections_open: maker.gauge("postern_connections_open")?,
             connections_accepted: maker.counter("postern_connections_accepted_total")?,
@@ -160,6 +167,7 @@ impl Metrics {
             upstream_retries: maker.counter("postern_upstream_retries_total")?,
             upstream_retries_withheld: maker.counter("postern_upstream_retries_withheld_total")?,
             upstream_duration: maker.histogram("postern_upstream_duration_seconds")?,
+            dns: Dns::new(&maker)?,
             route_lookups: maker.counters_by("postern_route_lookups_total")?,
             route_lookup_duration: maker.histograms("postern_route_lookup_duration_seconds")?,
             route_cache_entries: maker.gauges_by("postern_route_cache_entries")?,
@@ -275,19 +283,14 @@ impl Metrics {
         self.upgrades.inc();
     }
 
-    /// These bounds are in force.
+    /// These bounds are in force, read when metrics are asked for.
     pub fn limits(&self, limits: Limits) {
         self.bounds.set(limits);
     }
 
-    /// The bounds in force.
-    pub fn limits_in_force(&self) -> Limits {
-        self.bounds.get()
-    }
-
     /// The addresses of each cluster that are up and down, read when metrics are asked for. Of clusters that are not
     /// named any more nothing is shown.
-    pub fn upstream_endpoints<'a>(&self, clusters: impl Iterator<Item = (&'a str, usize, usize)>) {
+    pub fn upstream_endpoints(&self, clusters: impl Iterator<Item = (String, usize, usize)>) {
         self.upstream_endpoints.set(clusters);
     }
 
@@ -407,6 +410,16 @@ impl Metrics {
         raise(&self.sampled().accept_errors, errors.total());
     }
 
+    /// What is counted about the configuration.
+    pub const fn reloads(&self) -> &Reloads {
+        &self.reloads
+    }
+
+    /// What is counted about the names of ingress endpoints.
+    pub const fn dns(&self) -> &Dns {
+        &self.dns
+    }
+
     /// What is counted about the account-routing service.
     pub const fn route_service(&self) -> &RouteService {
         &self.route_service
@@ -457,6 +470,14 @@ impl Metrics {
         {
             info.set(1);
         }
+    }
+
+    /// Nothing from `path` is in use any more; it was called `label`.
+    pub fn credential_left(&self, of: CredentialUse, path: &Path, label: &str) {
+        let path = path.to_string_lossy();
+        let _ = self
+            .credential_info
+            .remove_label_values(&[of.label(), &path, label]);
     }
 
     /// Whether session tickets are encrypted with a key that the fleet shares.

@@ -164,12 +164,12 @@ fn requests(routes: &Full) -> Arc<Requests> {
     };
     let credentials = Arc::new(Credentials::new(nowhere, Arc::clone(&metrics)).unwrap());
     let upstream = Upstream::new(
-        upstream::Options {
+        Arc::new(upstream::Bounds::new(upstream::Options {
             connect_timeout: Duration::ZERO,
             idle_timeout: Duration::ZERO,
             connection_age_max: Duration::ZERO,
             superseded_timeout: Duration::ZERO,
-        },
+        })),
         Arc::new(std::iter::empty().collect()),
         Arc::clone(&credentials),
         Arc::clone(&metrics),
@@ -184,7 +184,7 @@ fn requests(routes: &Full) -> Arc<Requests> {
         authorizer: Arc::new(Authorizer::new(Mode::Enforce, cache, Arc::clone(&metrics))),
         credentials,
         upstream: Arc::new(upstream),
-        retries: retry::Budget::new(1_000, 20),
+        retries: Arc::new(retry::Budget::new(1_000, 20)),
         load: Load::new(1_000),
         metrics,
         access_log,

@@ -3,18 +3,36 @@
 //! There is no option that holds a secret. Should one ever, or should somebody write one where it does not belong,
 //! it is not shown: values under names that say secret, and values that look like one, are replaced.
 
+use std::fmt::Write as _;
+
 use toml::{Table, Value};
 
 use crate::config::Config;
+use crate::server::InForce;
 
-/// The configuration as TOML, redacted.
-pub(super) fn print(config: &Config) -> String {
+/// The configuration as TOML, redacted, and what became of the last attempt to change it.
+pub(super) fn print(in_force: &InForce) -> String {
+    let history = in_force.history();
+    let mut page = format!("{INTRODUCTION}# In force since {:.0}.\n", history.since);
+    if let Some(refused) = history.refusal {
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(page, "# A reload at {:.0} was refused:", refused.at);
+        for line in refused.why.lines() {
+            let _ = writeln!(page, "#   {line}");
+        }
+    }
+    page.push('\n');
+    page.push_str(&toml(&in_force.config()));
+    page
+}
+
+fn toml(config: &Config) -> String {
     let mut table = match Table::try_from(config) {
         Ok(table) => table,
         Err(error) => return format!("# The configuration cannot be shown: {error}\n"),
     };
     redact(&mut table);
-    format!("{INTRODUCTION}{table}")
+    table.to_string()
 }
 
 fn redact(table: &mut Table) {
@@ -58,7 +76,6 @@ const SECRET_MARKS: [&str; 4] = ["-----BEGIN", "AccountKey=", "sig=", "Password=
 const INTRODUCTION: &str = "\
 # The configuration in force: the file with the environment on top.
 # Secrets are configured by reference only. Whatever looks like one all the same is shown as \"redacted\".
-
 ";
 
 #[cfg(test)]
@@ -68,13 +85,13 @@ mod tests {
     #[test]
     fn the_whole_configuration_is_shown_and_reads_back_as_itself() {
         let config = Config::default();
-        let shown = print(&config);
+        let shown = toml(&config);
         assert!(
             shown.contains("[data]\n") && shown.contains("mode = \"enforce\"\n"),
             "{shown}"
         );
         assert_eq!(toml::from_str::<Config>(&shown).unwrap(), config);
-        assert!(!shown[INTRODUCTION.len()..].contains(REDACTED), "{shown}");
+        assert!(!shown.contains(REDACTED), "{shown}");
     }
 
     #[test]

@@ -12,14 +12,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use postern_certs::UnixTime;
 
-use self::html::{Escaped, HEAD, STYLE, Tone, fact, grouped, meter, row, span, table};
+use self::html::{Escaped, HEAD, STYLE, Tone, fact, grouped, meter, more, row, span, table};
 use super::Sources;
 use super::certificates::{self, RefusedRow, Row};
 use super::recent::Refused;
 use crate::explain::ServiceContact;
 use crate::metrics::Limits;
 use crate::outcome::Blame;
-use crate::server::{Phase, Progress};
+use crate::server::{History, Phase, Progress};
 
 /// What the page shows.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ pub(super) struct Page {
     waiting_for: Vec<&'static str>,
     ready: bool,
     progress: Progress,
+    configuration: History,
     previous_connections: usize,
     up: Duration,
     limits: Limits,
@@ -54,7 +55,7 @@ impl Page {
     /// The state now, of a process that has been up for so long.
     pub(super) fn of(sources: &Sources, up: Duration, refused: Refused) -> Self {
         let places = sources.credentials.places();
-        let mut clusters: Vec<_> = sources.clusters.iter().map(Cluster::of).collect();
+        let mut clusters: Vec<_> = sources.clusters.iter().map(|it| Cluster::of(&it)).collect();
         clusters.sort_by(|one, other| one.name.cmp(&other.name));
         let process = postern_chassis::process::sample();
         let descriptors = process.open_fds.zip(process.max_fds);
@@ -62,10 +63,11 @@ impl Page {
             mode: sources.authorizer.mode().label(),
             waiting_for: sources.readiness.waiting_for(),
             ready: sources.readiness.is_ready(),
+            configuration: sources.in_force.history(),
             progress: sources.drain.progress(),
             previous_connections: sources.metrics.lifecycle().previous_connections(),
             up,
-            limits: sources.metrics.limits_in_force(),
+            limits: super::limits(&sources.in_force.config()),
             descriptors: descriptors
                 .and_then(|(open, max)| Some((open.try_into().ok()?, max.try_into().ok()?))),
             routes_generation: sources.authorizer.cache().generation(),
@@ -112,42 +114,42 @@ impl Page {
                 "The process before this one",
                 &left,
                 Tone::Plain,
-                " <small>left</small>",
+                &more("left"),
             )?;
         }
         if let Some(service) = &self.service {
+            let heard = service.last_contact_seconds.map_or_else(
+                || "never heard of".to_owned(),
+                |seconds| format!("heard of {} ago", span(Duration::from_secs(seconds))),
+            );
             let tone = if service.out_of_reach {
                 Tone::Bad
             } else {
                 Tone::Good
             };
-            let more = limits
-                .route_stale
-                .map(|max| format!(" <small>routes hold for {} without it</small>", span(max)));
-            fact(
-                f,
-                "Account routing",
-                &service.to_string(),
-                tone,
-                &more.unwrap_or_default(),
-            )?;
+            let reach = if service.out_of_reach {
+                "out of reach now, "
+            } else {
+                ""
+            };
+            let hold = limits.route_stale.map_or_else(String::new, span);
+            let about = format!(
+                "{reach}at change {}; without it, routes hold for {hold}",
+                service.sequence
+            );
+            fact(f, "Account routing", &heard, tone, &more(&about))?;
         } else {
             let version = format!("version {}", self.routes_generation);
-            fact(
-                f,
-                "Routes",
-                &version,
-                Tone::Plain,
-                " <small>of the route file</small>",
-            )?;
+            fact(f, "Routes", &version, Tone::Plain, "")?;
         }
-        let started = self
-            .at()
-            .checked_sub(jiff::SignedDuration::try_from(self.up).unwrap_or_default());
-        let since = started
-            .map(|at| format!(" <small>since {at:.0}</small>"))
-            .unwrap_or_default();
-        fact(f, "Up for", &span(self.up), Tone::Plain, &since)?;
+        let since = format!("{:.0}", self.configuration.since);
+        fact(
+            f,
+            "Configuration",
+            "in force",
+            Tone::Plain,
+            &more(&format!("since {since}")),
+        )?;
         f.write_str("</dl>\n")
     }
 
@@ -166,7 +168,7 @@ impl Page {
         if counts.is_empty() {
             return f.write_str("<p>Nothing.</p>\n");
         }
-        table(f, &["Reason", "How often", "Who has to act"])?;
+        table(f, "short", &["Reason", "How often", "Who has to act"])?;
         for (refusal, count) in counts.iter().take(REASONS_MAX) {
             let (act, tone) = match refusal.blame() {
                 Blame::Us => ("we", Tone::Bad),
@@ -210,7 +212,7 @@ impl Page {
                 Escaped(&refused.error)
             )?;
         }
-        table(f, &["Use", "Days left", "Names", "Subject", "Ends"])?;
+        table(f, "", &["Use", "Days left", "Names", "Subject", "Ends"])?;
         for certificate in &self.certificates {
             let days = (certificate.not_after_seconds - self.now).div_euclid(86_400);
             let tone = match days {
@@ -238,7 +240,7 @@ impl Page {
 
     fn write_clusters(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("<h2 id=ingress>Ingress</h2>\n")?;
-        table(f, &["Cluster", "Address", "State", "Name"])?;
+        table(f, "", &["Cluster", "Address", "State", "Name"])?;
         for cluster in &self.clusters {
             for (address, up) in &cluster.endpoints {
                 let (state, tone) = if *up {
@@ -300,13 +302,7 @@ impl Display for Page {
         self.write_refused(f)?;
         self.write_certificates(f)?;
         self.write_clusters(f)?;
-        f.write_str(LINKS)?;
-        let (version, mode) = (env!("CARGO_PKG_VERSION"), Escaped(self.mode));
-        writeln!(
-            f,
-            "<footer>Postern {version} · mode {mode} · {:.0}</footer>",
-            self.at()
-        )
+        f.write_str(LINKS)
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::access_log::AccessLog;
-use crate::config::{DrainOptions, Mode as ConfiguredMode};
+use crate::config::{Config, DrainOptions, Mode as ConfiguredMode};
 use crate::connection::authorize::Mode;
 use crate::credentials;
 use crate::routing::{ClusterName, RouteCache, RouteCacheOptions, RouteFile};
@@ -81,7 +81,7 @@ fn fixture() -> Fixture {
     let cache = RouteCache::new(Arc::new(routes), RouteCacheOptions::default());
     let name = ServerName::try_from("z1.internal.example").unwrap();
     let endpoints = ["10.0.0.1:443", "10.0.0.2:443"].map(|text| text.parse().unwrap());
-    let cluster = Cluster::new(dicom(), name, Protocol::Auto, &endpoints);
+    let cluster = Cluster::new(dicom(), name, Protocol::Auto, endpoints);
     cluster.failed(endpoints[1], &crate::upstream::ConnectError::Alpn);
     let readiness = Arc::new(Readiness::default());
     readiness.condition("routes").set(true);
@@ -93,7 +93,9 @@ fn fixture() -> Fixture {
     };
     let (readiness_, seats_, metrics_) = (readiness.clone(), seats.clone(), metrics.clone());
     let (subscriber, telemetry) = telemetry::subscriber(LogLevel::Info, std::io::sink);
+    let in_force = InForce::new(Config::default(), Arc::clone(&metrics));
     let sources = Sources {
+        in_force: Arc::new(in_force),
         credentials: Arc::new(credentials(folder.path(), &metrics)),
         authorizer: Arc::new(Authorizer::new(Mode::Enforce, cache, Arc::clone(&metrics))),
         metrics,
@@ -106,7 +108,7 @@ fn fixture() -> Fixture {
         telemetry,
     };
     Fixture {
-        admin: Admin::new(&Config::default(), sources),
+        admin: Admin::new(sources),
         _log: Box::new(subscriber),
         _folder: folder,
     }
@@ -116,7 +118,7 @@ impl Fixture {
     async fn send(&self, request: &str) -> Answered {
         let (mut near, far) = tokio::io::duplex(1 << 20);
         near.write_all(request.as_bytes()).await.unwrap();
-        self.admin.serve(far).await;
+        self.admin.serve(far, std::future::pending()).await;
         let mut answer = String::new();
         near.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -419,7 +421,7 @@ async fn connections_beyond_the_bound_are_closed_unanswered() {
     near.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
         .unwrap();
-    fixture.admin.serve(far).await;
+    fixture.admin.serve(far, std::future::pending()).await;
     let mut answer = Vec::new();
     near.read_to_end(&mut answer).await.unwrap();
     assert!(answer.is_empty());
@@ -431,7 +433,7 @@ async fn connections_beyond_the_bound_are_closed_unanswered() {
 async fn a_peer_that_says_nothing_loses_its_place() {
     let fixture = fixture();
     let (near, far) = tokio::io::duplex(4096);
-    fixture.admin.serve(far).await;
+    fixture.admin.serve(far, std::future::pending()).await;
     assert_eq!(fixture.admin.seats.available_permits(), 64);
     drop(near);
 }

@@ -63,7 +63,8 @@ impl From<AccessLogOutput> for String {
 options! {
     /// The operational log: JSON to standard error.
     pub struct LogOptions {
-        /// "off", "error", "warn", "info", "debug" or "trace". PUT /log-level changes it while running.
+        /// "off", "error", "warn", "info", "debug" or "trace". PUT /log-level changes it while running, until it is
+        /// changed here or there again.
         pub level: LogLevel = LogLevel::Info;
     }
 }

@@ -1,7 +1,7 @@
 //! Account routing: where routes come from, and how long an answer is good.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -63,9 +63,27 @@ options! {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// The name or address.
-    pub host: String,
+    pub host: Host,
     /// The port, not 0.
     pub port: u16,
+}
+
+/// A host name or an IP address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// An address.
+    Address(IpAddr),
+    /// A name.
+    Name(HostName),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
 }
 
 /// The text is no endpoint.
@@ -84,11 +102,11 @@ impl FromStr for Endpoint {
                 .strip_prefix('[')
                 .and_then(|host| host.strip_suffix(']'));
             let host = match (six, host.parse::<IpAddr>()) {
-                (Some(six), _) => six.parse::<std::net::Ipv6Addr>().ok()?.to_string(),
-                (None, Ok(IpAddr::V4(four))) => four.to_string(),
+                (Some(six), _) => Host::Address(IpAddr::V6(six.parse().ok()?)),
+                (None, Ok(four @ IpAddr::V4(_))) => Host::Address(four),
                 // Which colon would be the port's?
                 (None, Ok(IpAddr::V6(_))) => return None,
-                (None, Err(_)) => HostName::parse(host).ok()?.as_str().to_owned(),
+                (None, Err(_)) => Host::Name(HostName::parse(host).ok()?),
             };
             let port = port.parse().ok().filter(|port| *port != 0)?;
             Some(Self { host, port })
@@ -99,11 +117,9 @@ impl FromStr for Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') {
-            write!(f, "[{host}]:{port}")
-        } else {
-            write!(f, "{host}:{port}")
+        match (&self.host, self.port) {
+            (Host::Address(ip), port) => SocketAddr::new(*ip, port).fmt(f),
+            (Host::Name(name), port) => write!(f, "{name}:{port}"),
         }
     }
 }

@@ -278,7 +278,9 @@ fn a_cluster_needs_a_name_and_endpoints_with_a_port() {
     );
     for endpoint in [
         "10.1.0.5",
-        "ingress.example:443",
+        "ingress.example",
+        "ingress_1.example:443",
+        "2001:db8::5:443",
         "10.1.0.5:0",
         "0.0.0.0:443",
     ] {
@@ -290,6 +292,35 @@ fn a_cluster_needs_a_name_and_endpoints_with_a_port() {
         error.contains("upstream.clusters.My_DICOM: a cluster's name has"),
         "{error}"
     );
+}
+
+#[test]
+fn an_endpoint_is_an_address_or_a_name_and_may_have_a_zone() {
+    let some =
+        r#""10.1.0.5:443", "Ingress.example:8443", { address = "[2001:db8::5]:443", zone = "2" }"#;
+    let text = WHOLE.replace("\"10.1.0.5:443\"", some);
+    let text = text.replace("[upstream]\n", "[upstream]\nzone = \"2\"\n");
+    let config = load(&text).unwrap();
+    assert_eq!(config.upstream.zone.as_deref(), Some("2"));
+    let endpoints = &config.upstream.clusters["my-dicom"].endpoints;
+    let shown: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        ["10.1.0.5:443", "ingress.example:8443", "[2001:db8::5]:443"]
+    );
+    assert_eq!(endpoints[2].zone.as_deref(), Some("2"));
+    let printed = toml::to_string(&config).unwrap();
+    assert_eq!(toml::from_str::<Config>(&printed).unwrap(), config);
+    for (endpoint, says) in [
+        (r#"{ address = "10.1.0.5:443", zone = "" }"#, "a zone is"),
+        (r#"{ address = "10.1.0.5:443", region = "weu" }"#, "region"),
+        (r#"{ address = "10.1.0.5", zone = "1" }"#, "10.1.0.5"),
+        ("443", "host:port"),
+    ] {
+        let error = refused(&WHOLE.replace("\"10.1.0.5:443\"", endpoint));
+        assert!(error.starts_with("postern.toml:17:"), "{endpoint}: {error}");
+        assert!(error.contains(says), "{endpoint}: {error}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use ipnet::IpNet;
 use pingora_core::listeners::ConnectionFilter;
@@ -95,26 +96,33 @@ delegate_write!(ClientSocket, 0);
 
 /// Who may open a connection on the data port. Everyone else is closed without a byte and counted.
 pub struct TrustedSources {
-    private_link: Vec<IpNet>,
-    probes: Vec<IpNet>,
+    networks: ArcSwap<Networks>,
     metrics: Arc<Metrics>,
     access_log: AccessLog,
 }
 
+/// Who is known on the data port.
+#[derive(Debug, Clone)]
+pub struct Networks {
+    /// NAT subnets of the Private Link Service.
+    pub private_link: Vec<IpNet>,
+    /// Sources of health probes.
+    pub probes: Vec<IpNet>,
+}
+
 impl TrustedSources {
-    /// `private_link`: NAT subnets of the Private Link Service. `probes`: sources of health probes.
-    pub fn new(
-        private_link: Vec<IpNet>,
-        probes: Vec<IpNet>,
-        metrics: Arc<Metrics>,
-        access_log: AccessLog,
-    ) -> Self {
+    /// These and no other.
+    pub fn new(networks: Networks, metrics: Arc<Metrics>, access_log: AccessLog) -> Self {
         Self {
-            private_link,
-            probes,
+            networks: ArcSwap::from_pointee(networks),
             metrics,
             access_log,
         }
+    }
+
+    /// These and no other from now on. Open connections stay.
+    pub fn replace(&self, networks: Networks) {
+        self.networks.store(Arc::new(networks));
     }
 
     /// Writes the line of a connection that was refused at accept.
@@ -131,7 +139,11 @@ impl TrustedSources {
     }
 
     fn trust(&self, ip: IpAddr) -> Trust {
-        match (contains(&self.private_link, ip), contains(&self.probes, ip)) {
+        let networks = self.networks.load();
+        match (
+            contains(&networks.private_link, ip),
+            contains(&networks.probes, ip),
+        ) {
             (true, true) => Trust::Both,
             (true, false) => Trust::Links,
             (false, true) => Trust::Probes,
@@ -148,8 +160,7 @@ fn contains(nets: &[IpNet], ip: IpAddr) -> bool {
 impl fmt::Debug for TrustedSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrustedSources")
-            .field("private_link", &self.private_link)
-            .field("probes", &self.probes)
+            .field("networks", &self.networks)
             .finish_non_exhaustive()
     }
 }
@@ -170,7 +181,7 @@ impl ConnectionFilter for TrustedSources {
 #[derive(Debug)]
 pub struct Seats {
     taken: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
 }
 
 impl Seats {
@@ -178,8 +189,13 @@ impl Seats {
     pub fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
             taken: AtomicUsize::new(0),
-            max,
+            max: AtomicUsize::new(max),
         })
+    }
+
+    /// Room for `max` from now on. Whoever has a seat keeps it.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Connections open now.
@@ -190,7 +206,7 @@ impl Seats {
     pub(crate) fn take(self: &Arc<Self>) -> Option<Seat> {
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
         let seat = Seat(Arc::clone(self));
-        (before < self.max).then_some(seat)
+        (before < self.max.load(Ordering::Relaxed)).then_some(seat)
     }
 }
 
@@ -219,6 +235,20 @@ mod tests {
         assert!(seats.take().is_some());
         drop(second);
         assert_eq!(seats.taken(), 0);
+    }
+
+    #[test]
+    fn fewer_seats_are_for_whoever_comes_next() {
+        let seats = Seats::new(2);
+        let both = [seats.take().unwrap(), seats.take().unwrap()];
+        seats.set_max(1);
+        assert_eq!(seats.taken(), 2);
+        drop(both);
+        let one = seats.take().unwrap();
+        assert!(seats.take().is_none());
+        seats.set_max(2);
+        assert!(seats.take().is_some());
+        drop(one);
     }
 
     #[test]

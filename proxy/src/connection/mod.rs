@@ -62,7 +62,9 @@ pub enum Closing {
     Everything,
 }
 
-/// What the stages of a connection use. One for each worker thread.
+/// What the stages of a connection use. One for each worker thread and configuration: a connection keeps the bounds that
+/// it was opened with.
+#[derive(Clone)]
 pub struct Connections {
     /// The bounds.
     pub options: Options,

@@ -12,6 +12,8 @@ use crate::metrics::{CredentialUse, Metrics};
 /// A place that is watched.
 pub(super) struct Source<P: Proof = Expectations> {
     used_as: CredentialUse,
+    /// What it must cover.
+    names: Vec<String>,
     watch: Watch<P>,
     /// The label that the metrics show.
     shown: String,
@@ -44,11 +46,21 @@ pub struct Rejected {
     pub why: Arc<Refused>,
 }
 
+impl Source {
+    /// A server certificate that covers these names. Nothing is read yet.
+    pub(super) fn server(path: PathBuf, names: Vec<String>) -> Self {
+        let proof = Expectations::server().covering(names.iter().cloned());
+        let source = Self::new(CredentialUse::Server, path, proof);
+        Self { names, ..source }
+    }
+}
+
 impl<P: Proof> Source<P> {
     /// Nothing is read yet.
     pub(super) fn new(used_as: CredentialUse, path: PathBuf, proof: P) -> Self {
         Self {
             used_as,
+            names: Vec::new(),
             watch: Watch::new(Location::new(path), proof),
             shown: String::new(),
             generation: 0,
@@ -63,6 +75,38 @@ impl<P: Proof> Source<P> {
     /// The set in use.
     pub(super) fn current(&self) -> Option<&Arc<P::Content>> {
         self.watch.current()
+    }
+
+    /// Whether both are the same place, held to the same.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (self.used_as, self.path(), &self.names) == (other.used_as, other.path(), &other.names)
+    }
+
+    /// Whether a set from here was ever taken into use.
+    pub(super) const fn was_used(&self) -> bool {
+        self.generation > 0
+    }
+
+    /// Reads it for the first time, and takes nothing into use yet. Why not, if it is not good.
+    pub(super) fn prove(&mut self, now: UnixTime) -> Option<Rejected> {
+        let path = self.path().to_owned();
+        match self.watch.check(now) {
+            Change::Refused(why) => Some(Rejected { path, why }),
+            Change::Proven(_) | Change::Unchanged => None,
+        }
+    }
+
+    /// What was proven is in use now.
+    pub(super) fn take(&mut self, metrics: &Metrics) {
+        if let Some(content) = self.current().cloned() {
+            self.taken(&content, metrics);
+        }
+    }
+
+    /// Nothing from here is in use any more.
+    pub(super) fn leave(&self, metrics: &Metrics) {
+        metrics.credential_left(self.used_as, self.path(), &self.shown);
+        tracing::info!(path = %self.path().display(), used_as = self.used_as.label(), "credentials no longer in use");
     }
 
     /// Whether a set from here is in use that has not expired at `now`, in seconds since 1970.

@@ -37,6 +37,11 @@ impl Tickets {
         self.shared.store(Some(keys));
     }
 
+    /// By keys of this process alone from now on.
+    pub(super) fn share_no_more(&self) {
+        self.shared.store(None);
+    }
+
     /// Whether a shared key encrypts at `now`, in seconds since 1970.
     pub(super) fn are_shared(&self, now: i64) -> bool {
         let shared = self.shared.load();

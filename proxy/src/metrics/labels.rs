@@ -114,6 +114,16 @@ labels! {
         Failed => "failed",
     }
 
+    /// How a lookup of a name of ingress endpoints ended.
+    pub enum DnsOutcome {
+        /// With addresses.
+        Answered => "answered",
+        /// There is no such name, or no address under it.
+        None => "none",
+        /// No server answered well.
+        Failed => "failed",
+    }
+
     /// What the route cache had for a lookup.
     pub enum LookupOutcome {
         /// A fresh answer.
@@ -163,6 +173,16 @@ labels! {
         /// They are in use.
         Loaded => "loaded",
         /// They were refused; the old ones stay in use.
+        Refused => "refused",
+    }
+
+    /// What a reload of the configuration came to.
+    pub enum ConfigOutcome {
+        /// Another one is in force.
+        Applied => "applied",
+        /// There is no other.
+        Unchanged => "unchanged",
+        /// It was refused; the one in force stays.
         Refused => "refused",
     }
 
@@ -323,6 +343,10 @@ pub(super) fn documented() -> Vec<(&'static str, Vec<&'static str>)> {
             words::<ConnectOutcome>(),
         ),
         (
+            "`outcome` of `postern_dns_lookups_total`",
+            words::<DnsOutcome>(),
+        ),
+        (
             "`outcome` of `postern_route_lookups_total`",
             words::<LookupOutcome>(),
         ),
@@ -338,6 +362,10 @@ pub(super) fn documented() -> Vec<(&'static str, Vec<&'static str>)> {
         (
             "`outcome` of `postern_routes_reload_total`",
             words::<ReloadOutcome>(),
+        ),
+        (
+            "`outcome` of `postern_reloads_total`",
+            words::<ConfigOutcome>(),
         ),
         (
             "`reason` of `postern_route_answers_distrusted_total`",

@@ -37,16 +37,6 @@ impl Bounds {
         })
     }
 
-    pub(super) fn get(&self) -> Limits {
-        let count = |gauge: &IntGauge| usize::try_from(gauge.get()).unwrap_or(0);
-        let stale = u64::try_from(self.route_stale.get()).unwrap_or(0);
-        Limits {
-            connections: count(&self.connections),
-            requests: count(&self.requests),
-            route_stale: (stale > 0).then(|| Duration::from_secs(stale)),
-        }
-    }
-
     pub(super) fn set(&self, limits: Limits) {
         let bounded = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         self.connections.set(bounded(limits.connections as u64));
@@ -71,20 +61,20 @@ impl Endpoints {
     }
 
     /// Name, addresses that are up, addresses that are down.
-    pub(super) fn set<'a>(&self, clusters: impl Iterator<Item = (&'a str, usize, usize)>) {
+    pub(super) fn set(&self, clusters: impl Iterator<Item = (String, usize, usize)>) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gone = std::mem::take(&mut *shown);
         for (cluster, up, down) in clusters {
             for (state, count) in [(EndpointState::Up, up), (EndpointState::Down, down)] {
                 if let Ok(gauge) = self
                     .gauges
-                    .get_metric_with_label_values(&[cluster, state.label()])
+                    .get_metric_with_label_values(&[cluster.as_str(), state.label()])
                 {
                     gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
                 }
             }
-            gone.remove(cluster);
-            shown.insert(cluster.to_owned());
+            gone.remove(&cluster);
+            shown.insert(cluster);
         }
         for cluster in gone {
             for state in [EndpointState::Up, EndpointState::Down] {

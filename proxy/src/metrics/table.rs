@@ -1,7 +1,8 @@
 //! The one table of metrics: name, type, labels, help.
 //!
 //! Promises that a metric which is not in the table does not exist. `postern metrics` prints it, and
-//! deploy/METRICS.md is that print. Label values are closed sets; never a link id, a host or an account.
+//! deploy/METRICS.md is that print. Label values are closed sets, or names that the configuration chose; never a link
+//! id, a host or an account.
 
 use std::fmt::Write as _;
 
@@ -44,6 +45,9 @@ table! {
     Gauge     postern_workers                                   "Threads that serve connections, each busy with one thing at a time."
     Gauge     postern_ready                                     "1 while the probes are told that this process is ready."
     Gauge     postern_draining                                  "1 while this process drains."
+    Counter   postern_reloads_total[outcome]                    "Reloads of the configuration (SIGHUP), by what they came to."
+    Gauge     postern_reload_refused                            "1 while the last reload was refused, so that the file is not what is in force."
+    Gauge     postern_config_loaded_seconds                     "Since when the configuration in force is, in seconds since 1970."
     Gauge     postern_drain_phase[phase]                        "1 for the phase of the drain that this process is in, 0 for the others."
     Counter   postern_drain_connections_cut_total               "Connections that had not ended when the time of the drain was up, and were cut."
     Counter   postern_process_upgrades_total[outcome]           "Attempts to replace this process by a new one; the one that has taken over counts that."
@@ -74,6 +78,9 @@ table! {
     Counter   postern_upstream_retries_total                    "Requests that were sent to the ingress once more."
     Counter   postern_upstream_retries_withheld_total           "Requests that were not sent to the ingress once more, since the retry budget was used up."
     Histogram postern_upstream_duration_seconds                 "Time from sending a request to the ingress to the head of its answer."
+
+    Counter   postern_dns_lookups_total[cluster, outcome]       "Lookups of names of ingress endpoints, by how they ended."
+    Gauge     postern_dns_answer_seconds[cluster]               "When a name of the cluster's was last resolved, in seconds since 1970; 0 before the first time."
 
     Counter   postern_route_lookups_total[outcome]              "Account-routing lookups, by what the cache had for them."
     Histogram postern_route_lookup_duration_seconds[outcome]    "Time that account routing took to answer, by what it came to."

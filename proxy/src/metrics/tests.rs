@@ -23,7 +23,8 @@ fn every_metric_of_the_table_is_rendered_with_help_and_type_and_nothing_else_is(
     let metrics = metrics();
     metrics.credential_refused(CredentialUse::Server, "expired");
     metrics.credential_taken(CredentialUse::Server, Path::new("certs"), "", "1");
-    metrics.upstream_endpoints([("dicom", 1, 0)].into_iter());
+    metrics.upstream_endpoints([("dicom".to_owned(), 1, 0)].into_iter());
+    metrics.dns().begin("dicom");
     let text = metrics.render().unwrap();
     let rendered: HashSet<_> = text
         .lines()
@@ -237,8 +238,8 @@ fn bounds_and_addresses_are_shown_and_a_cluster_that_is_gone_is_not() {
         requests: 20,
         route_stale: Some(Duration::from_mins(1)),
     });
-    metrics.upstream_endpoints([("dicom", 2, 1), ("fhir", 1, 0)].into_iter());
-    metrics.upstream_endpoints([("dicom", 3, 0)].into_iter());
+    metrics.upstream_endpoints([("dicom".to_owned(), 2, 1), ("fhir".to_owned(), 1, 0)].into_iter());
+    metrics.upstream_endpoints([("dicom".to_owned(), 3, 0)].into_iter());
     let text = metrics.render().unwrap();
     for (series, expected) in [
         ("postern_connections_max", 10.0),

@@ -177,7 +177,7 @@ fn well_framed(parts: &Parts) -> Result<(), Refusal> {
 #[derive(Debug)]
 pub struct Load {
     in_flight: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
 }
 
 impl Load {
@@ -185,8 +185,13 @@ impl Load {
     pub fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
             in_flight: AtomicUsize::new(0),
-            max,
+            max: AtomicUsize::new(max),
         })
+    }
+
+    /// Room for `max` from now on. Whoever is in flight goes on.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Requests in flight now.
@@ -197,7 +202,7 @@ impl Load {
     fn enter(self: &Arc<Self>) -> Option<Slot> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         let slot = Slot(Arc::clone(self));
-        (before < self.max).then_some(slot)
+        (before < self.max.load(Ordering::Relaxed)).then_some(slot)
     }
 }
 
@@ -311,6 +316,9 @@ mod tests {
         let slot = load.enter().unwrap();
         assert!(load.enter().is_none());
         assert_eq!(load.in_flight(), 1);
+        load.set_max(2);
+        assert!(load.enter().is_some());
+        load.set_max(1);
         drop(slot);
         assert!(load.enter().is_some());
     }

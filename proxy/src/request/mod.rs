@@ -40,7 +40,8 @@ pub struct Options {
     pub headers_max: usize,
 }
 
-/// What the handling of requests uses. One for each worker thread.
+/// What the handling of requests uses. One for each worker thread and configuration.
+#[derive(Clone)]
 pub struct Requests {
     /// The bounds.
     pub options: Options,
@@ -51,7 +52,7 @@ pub struct Requests {
     /// This worker's connections to the ingress.
     pub upstream: Arc<Upstream>,
     /// What may be sent to the ingress once more.
-    pub retries: retry::Budget,
+    pub retries: Arc<retry::Budget>,
     /// Requests in flight in the process.
     pub load: Arc<Load>,
     /// Counters.

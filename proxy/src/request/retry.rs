@@ -25,8 +25,8 @@ pub struct Budget {
     /// In hundredths of a retry.
     hundredths: AtomicU64,
     /// What a request gives back, in hundredths of a retry.
-    percent: u64,
-    max: u64,
+    percent: AtomicU64,
+    max: AtomicU64,
 }
 
 impl Budget {
@@ -35,15 +35,26 @@ impl Budget {
         let max = reserve as u64 * 100;
         Self {
             hundredths: AtomicU64::new(max),
-            percent: percent as u64,
-            max,
+            percent: AtomicU64::new(percent as u64),
+            max: AtomicU64::new(max),
         }
+    }
+
+    /// Another reserve and share from now on. What of the reserve is left stays, within the new one: a change is no
+    /// new reserve.
+    pub fn set(&self, reserve: u32, percent: u32) {
+        let max = u64::from(reserve) * 100;
+        self.max.store(max, Ordering::Relaxed);
+        self.percent.store(u64::from(percent), Ordering::Relaxed);
+        self.hundredths.fetch_min(max, Ordering::Relaxed);
     }
 
     /// A request is sent for the first time. One load while nothing breaks.
     pub fn earn(&self) {
-        if self.hundredths.load(Ordering::Relaxed) < self.max {
-            let more = |now: u64| Some((now + self.percent).min(self.max));
+        let max = self.max.load(Ordering::Relaxed);
+        if self.hundredths.load(Ordering::Relaxed) < max {
+            let percent = self.percent.load(Ordering::Relaxed);
+            let more = |now: u64| Some((now + percent).min(max));
             let _ = self
                 .hundredths
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
@@ -139,6 +150,17 @@ mod tests {
         });
         // The first request finds the reserve full and has nothing to give.
         assert_eq!(retries.count(), 10 + 999 / 5);
+    }
+
+    #[test]
+    fn another_reserve_is_filled_by_requests_alone() {
+        let budget = Budget::new(10, 20);
+        budget.set(4, 100);
+        assert_eq!(spent(&budget), 4);
+        budget.set(6, 100);
+        assert_eq!(spent(&budget), 0);
+        (0..1000).for_each(|_| budget.earn());
+        assert_eq!(spent(&budget), 6);
     }
 
     #[test]

@@ -36,7 +36,7 @@ use table::Table;
 #[derive(Debug)]
 pub struct RouteFile {
     path: PathBuf,
-    clusters: BTreeSet<ClusterName>,
+    clusters: ArcSwap<BTreeSet<ClusterName>>,
     table: ArcSwap<Table>,
     generation: watch::Sender<u64>,
     seen: Mutex<Seen>,
@@ -124,7 +124,7 @@ impl RouteFile {
     ) -> Result<Self, RouteFileError> {
         let file = Self {
             path: path.into(),
-            clusters: clusters.into_iter().collect(),
+            clusters: ArcSwap::from_pointee(clusters.into_iter().collect()),
             table: ArcSwap::from_pointee(Table::default()),
             generation: watch::Sender::new(0),
             seen: Mutex::default(),
@@ -142,7 +142,7 @@ impl RouteFile {
         let mut seen = self.seen();
         match self.read_if_new(&mut seen) {
             Ok(None) => Reload::Unchanged,
-            Ok(Some(text)) => match parse::parse(&self.path, &text, &self.clusters) {
+            Ok(Some(text)) => match parse::parse(&self.path, &text, &self.clusters.load()) {
                 Ok(table) => {
                     seen.refusal = None;
                     let (accounts, links) = table.counts();
@@ -161,6 +161,15 @@ impl RouteFile {
                 refuse(&mut seen, error)
             }
         }
+    }
+
+    /// Its accounts may live on these clusters from now on. The file is judged anew by the next
+    /// [`RouteFile::reload`]; what was taken before goes on holding.
+    pub fn know(&self, clusters: impl IntoIterator<Item = ClusterName>) {
+        self.clusters
+            .store(Arc::new(clusters.into_iter().collect()));
+        let mut seen = self.seen();
+        (seen.stamp, seen.judged) = (None, None);
     }
 
     /// Why the file as it is now is not in use, if it is not.

@@ -10,13 +10,13 @@ use postern_certs::UnixTime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::access_log::AccessLog;
-use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::metrics::Metrics;
 use crate::readiness::{Condition, Readiness};
-use crate::routing::{Reload, RemoteRoutes, RouteCache, RouteSource as _};
+use crate::routing::{self, RemoteRoutes, RouteCache, RouteSource as _};
 use crate::server::ServerError;
 use crate::server::parts::{Parts, Routes};
+use crate::server::reload::Reload;
 use crate::upstream;
 
 /// The files that change while we run: credentials and routes.
@@ -76,12 +76,12 @@ impl Files {
             return;
         };
         match routes.reload() {
-            Reload::Unchanged => {}
-            Reload::Loaded { accounts, links } => {
+            routing::Reload::Unchanged => {}
+            routing::Reload::Loaded { accounts, links } => {
                 tracing::info!(accounts, links, "routes loaded");
                 self.metrics.routes_loaded(*routes.generation().borrow());
             }
-            Reload::Refused(error) => {
+            routing::Reload::Refused(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::error!(%error, cause, "route file refused; the previous routes stay in use");
                 // Whoever is alerted by the metric finds the line.
@@ -92,29 +92,31 @@ impl Files {
 }
 
 /// Looks at the files for ever, on a thread of its own, since files block.
-pub fn watch_files(config: &Config, parts: &Parts) -> Result<(), ServerError> {
-    let credentials = Arc::clone(&parts.files);
+pub fn watch_files(parts: &Parts) -> Result<(), ServerError> {
+    let (files, in_force) = (Arc::clone(&parts.files), Arc::clone(&parts.in_force));
     every(
         "credentials",
-        config.credentials.check_interval,
-        move || credentials.look_at_credentials(),
+        move || in_force.config().credentials.check_interval,
+        move || files.look_at_credentials(),
     )?;
-    let routes = Arc::clone(&parts.files);
-    every("routes", config.routes.reload_interval, move || {
-        routes.look_at_routes();
-    })
+    let (files, in_force) = (Arc::clone(&parts.files), Arc::clone(&parts.in_force));
+    every(
+        "routes",
+        move || in_force.config().routes.reload_interval,
+        move || files.look_at_routes(),
+    )
 }
 
 fn every(
     name: &str,
-    interval: Duration,
+    interval: impl Fn() -> Duration + Send + 'static,
     look: impl Fn() + Send + 'static,
 ) -> Result<(), ServerError> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
             loop {
-                std::thread::sleep(interval);
+                std::thread::sleep(interval());
                 look();
             }
         })
@@ -164,17 +166,21 @@ impl Service for Following {
 /// ready.
 pub struct Background {
     health: Arc<upstream::Health>,
+    resolver: Arc<upstream::Resolver>,
     routes: RouteCache,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
     access_log: AccessLog,
+    reload: Arc<Reload>,
 }
 
 impl Background {
     /// What goes on in a runtime of its own.
-    pub fn new(parts: &Parts) -> Self {
+    pub fn new(parts: &Parts, reload: Reload) -> Self {
         Self {
+            reload: Arc::new(reload),
             health: Arc::clone(&parts.upstream_health),
+            resolver: Arc::clone(&parts.resolver),
             routes: parts.authorizer.cache().clone(),
             readiness: Arc::clone(&parts.readiness),
             metrics: Arc::clone(&parts.metrics),
@@ -182,16 +188,20 @@ impl Background {
         }
     }
 
-    /// SIGHUP: the access log is opened anew, for whoever moved it away. Certificates and routes are looked at all
-    /// the time and need no signal.
+    /// SIGHUP: the access log is opened anew, for whoever moved it away, and the configuration is read again.
+    /// Certificates and routes are looked at all the time and need no signal. Signals that come during a reload are one
+    /// more.
     async fn answer_hangups(&self) {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else {
             tracing::error!("SIGHUP cannot be watched");
             return;
         };
         while hangup.recv().await.is_some() {
-            tracing::info!("SIGHUP: the access log is opened anew");
+            tracing::info!("SIGHUP: the access log is opened anew, the configuration read again");
             self.access_log.reopen();
+            let reload = Arc::clone(&self.reload);
+            // A reload that panicked has said so; the next one is a new one.
+            let _ = tokio::task::spawn_blocking(move || reload.reload()).await;
         }
     }
 
@@ -214,6 +224,7 @@ impl Service for Background {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
         tokio::join!(
             self.health.run(HEALTH_INTERVAL),
+            self.resolver.run(),
             self.routes.run(),
             self.tell_readiness(),
             self.answer_hangups()

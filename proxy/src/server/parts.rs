@@ -1,5 +1,6 @@
 //! Every part of the data plane that the whole process shares, made once, in order.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,15 +10,16 @@ use rustls::pki_types::ServerName;
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
 use crate::config::{
-    Config, Mode as ConfiguredMode, RefuseBy, RouteServiceOptions, UpstreamProtocol,
+    ClusterEndpoint, Config, Host, Mode as ConfiguredMode, RefuseBy, RouteServiceOptions,
+    UpstreamProtocol,
 };
-use crate::connection::accept::{Seats, TrustedSources};
+use crate::connection::accept::{Networks, Seats, TrustedSources};
 use crate::connection::authorize::{Authorizer, Mode};
 use crate::connection::http::Connection;
 use crate::connection::registry::Registry;
 use crate::connection::{self, Connections};
-use crate::credentials::{self, Credentials};
-use crate::metrics::{Limits, Metrics};
+use crate::credentials::{self, Credentials, Rejected};
+use crate::metrics::Metrics;
 use crate::probe::Health;
 use crate::readiness::{Condition, Readiness};
 use crate::request::admit::Load;
@@ -29,8 +31,10 @@ use crate::routing::{
 use crate::server::ServerError;
 use crate::server::background::Files;
 use crate::server::drain::Drain;
+use crate::server::in_force::InForce;
+use crate::server::workers::{Worker, Workers};
 use crate::telemetry::Telemetry;
-use crate::upstream::{self, Cluster, Clusters, Protocol, Upstream};
+use crate::upstream::{self, Cluster, Clusters, Place, Protocol, Target, Upstream};
 
 /// What the whole process shares.
 pub struct Parts {
@@ -41,12 +45,17 @@ pub struct Parts {
     pub credentials: Arc<Credentials>,
     pub authorizer: Arc<Authorizer>,
     pub clusters: Arc<Clusters>,
+    pub in_force: Arc<InForce>,
+    pub bounds: Arc<upstream::Bounds>,
+    pub sources: Arc<TrustedSources>,
+    pub workers: Workers,
     pub seats: Arc<Seats>,
     pub registry: Arc<Registry<Connection>>,
     pub load: Arc<Load>,
     pub drain: Arc<Drain>,
     pub health: Arc<Health>,
     pub upstream_health: Arc<upstream::Health>,
+    pub resolver: Arc<upstream::Resolver>,
     pub files: Arc<Files>,
     pub routes: Routes,
 }
@@ -93,10 +102,10 @@ impl Parts {
 
     fn new(config: &Config, access_log: AccessLog) -> Result<Self, ServerError> {
         let metrics = Arc::new(Metrics::new(config.mode, access_log.clone())?);
-        metrics.limits(limits(config));
         let readiness = Arc::new(Readiness::default());
         let listening = readiness.condition("listeners");
-        let clusters = Arc::new(clusters(config)?);
+        let in_force = Arc::new(InForce::new(config.clone(), Arc::clone(&metrics)));
+        let clusters = Arc::new(clusters(config)?.into_iter().collect::<Clusters>());
         let credentials = Arc::new(Credentials::new(credentials(config), Arc::clone(&metrics))?);
         let routes = routes(config, &credentials, &metrics)?;
         let options = route_cache(config);
@@ -116,14 +125,27 @@ impl Parts {
             routes.clone(),
             Arc::clone(&metrics),
         );
+        let bounds = Arc::new(upstream::Bounds::new(upstream(config)));
         let upstream_health = Arc::new(upstream::Health::new(
             Arc::clone(&clusters),
             Arc::clone(&credentials),
-            upstream(config),
+            Arc::clone(&bounds),
             readiness.condition("ingress"),
             Arc::clone(&metrics),
         ));
+        let resolver = Arc::new(upstream::Resolver::new(
+            upstream::Dns,
+            Arc::clone(&clusters),
+            resolve(config),
+            Arc::clone(&metrics),
+        ));
+        let sources =
+            TrustedSources::new(networks(config), Arc::clone(&metrics), access_log.clone());
         Ok(Self {
+            in_force,
+            bounds,
+            sources: Arc::new(sources),
+            workers: Workers::default(),
             health: Arc::new(Health::new(Arc::clone(&readiness), config.mode.label())),
             access_log,
             metrics,
@@ -137,6 +159,7 @@ impl Parts {
             load,
             drain,
             upstream_health,
+            resolver,
             files: Arc::new(files),
             routes,
         })
@@ -144,44 +167,37 @@ impl Parts {
 
     /// Reads the credentials once; an error if any of them is not good.
     pub fn prove_credentials(&self) -> Result<(), ServerError> {
-        let rejected = self.credentials.refresh(UnixTime::now());
-        let lines: Vec<String> = rejected
-            .iter()
-            .map(|one| format!("{}: {}", one.path.display(), one.why))
-            .collect();
-        if lines.is_empty() {
-            Ok(())
-        } else {
-            Err(ServerError::Credentials(lines.join("\n")))
-        }
+        all_good(&self.credentials.refresh(UnixTime::now()))
     }
 
-    /// What one worker's connections use: a way to the ingress of its own, the rest shared.
-    pub fn worker(&self, config: &Config) -> Connections {
+    /// Takes the places of credentials from another configuration; an error, and no change, if any is not good.
+    pub fn replace_credentials(&self, config: &Config, now: UnixTime) -> Result<(), ServerError> {
+        let replaced = self.credentials.replace(credentials(config), now);
+        replaced.or_else(|rejected| all_good(&rejected))
+    }
+
+    /// One more worker: what its connections use is a way to the ingress of its own, the rest shared.
+    pub fn worker(&self, config: &Config) -> Worker {
         let upstream = Arc::new(Upstream::new(
-            upstream(config),
+            Arc::clone(&self.bounds),
             Arc::clone(&self.clusters),
             Arc::clone(&self.credentials),
             Arc::clone(&self.metrics),
         ));
         let requests = Requests {
-            options: request::Options {
-                response_timeout: config.upstream.response_timeout,
-                upgraded_idle_timeout: config.http.upgraded_idle_timeout,
-                headers_max: config.http.headers_max,
-            },
+            options: request(config),
             authorizer: Arc::clone(&self.authorizer),
             credentials: Arc::clone(&self.credentials),
             upstream,
-            retries: request::retry::Budget::new(
+            retries: Arc::new(request::retry::Budget::new(
                 config.upstream.retry_reserve,
                 config.upstream.retry_percent,
-            ),
+            )),
             load: Arc::clone(&self.load),
             metrics: Arc::clone(&self.metrics),
             access_log: self.access_log.clone(),
         };
-        Connections {
+        self.workers.add(Connections {
             options: connection(config),
             credentials: Arc::clone(&self.credentials),
             authorizer: Arc::clone(&self.authorizer),
@@ -191,12 +207,13 @@ impl Parts {
             closing: self.drain.closing(),
             metrics: Arc::clone(&self.metrics),
             access_log: self.access_log.clone(),
-        }
+        })
     }
 
     /// What shows all of it to operators.
-    pub fn admin(&self, config: &Config, telemetry: Telemetry) -> Admin {
-        let sources = admin::Sources {
+    pub fn admin(&self, telemetry: Telemetry) -> Admin {
+        Admin::new(admin::Sources {
+            in_force: Arc::clone(&self.in_force),
             metrics: Arc::clone(&self.metrics),
             readiness: Arc::clone(&self.readiness),
             credentials: Arc::clone(&self.credentials),
@@ -207,22 +224,24 @@ impl Parts {
             drain: Arc::clone(&self.drain),
             service: self.routes.service().cloned(),
             telemetry,
-        };
-        Admin::new(config, sources)
-    }
-
-    /// Who may open data connections.
-    pub fn sources(&self, config: &Config) -> TrustedSources {
-        TrustedSources::new(
-            config.data.trusted_sources.clone(),
-            config.data.probe_sources.clone(),
-            Arc::clone(&self.metrics),
-            self.access_log.clone(),
-        )
+        })
     }
 }
 
-fn clusters(config: &Config) -> Result<Clusters, ServerError> {
+fn all_good(rejected: &[Rejected]) -> Result<(), ServerError> {
+    let lines: Vec<String> = rejected
+        .iter()
+        .map(|one| format!("{}: {}", one.path.display(), one.why))
+        .collect();
+    if lines.is_empty() {
+        Ok(())
+    } else {
+        Err(ServerError::Credentials(lines.join("\n")))
+    }
+}
+
+/// The clusters of a configuration.
+pub fn clusters(config: &Config) -> Result<Vec<Cluster>, ServerError> {
     config
         .upstream
         .clusters
@@ -240,10 +259,35 @@ fn clusters(config: &Config) -> Result<Clusters, ServerError> {
                 name,
                 server_name,
                 protocol,
-                &options.endpoints,
+                (options.endpoints.iter()).map(|it| target(it, config.upstream.zone.as_deref())),
             ))
         })
         .collect()
+}
+
+fn target(endpoint: &ClusterEndpoint, zone: Option<&str>) -> Target {
+    let port = endpoint.address.port;
+    Target {
+        place: match &endpoint.address.host {
+            Host::Address(ip) => Place::Address(SocketAddr::new(*ip, port)),
+            Host::Name(name) => Place::Name(name.clone(), port),
+        },
+        near: zone.is_none() || zone == endpoint.zone.as_deref(),
+    }
+}
+
+/// How the names of endpoints are resolved.
+pub fn resolve(config: &Config) -> upstream::ResolveOptions {
+    upstream::ResolveOptions {
+        servers: config.upstream.dns_servers.clone(),
+        stale_max: config.upstream.dns_stale_max,
+    }
+}
+
+/// Where routes may lead.
+pub fn cluster_names(config: &Config) -> impl Iterator<Item = ClusterName> {
+    let names = config.upstream.clusters.keys();
+    names.map(|name| ClusterName::new(name.as_str()))
 }
 
 fn routes(
@@ -254,8 +298,7 @@ fn routes(
     if config.mode == ConfiguredMode::Forward {
         return Ok(Routes::None);
     }
-    let clusters = config.upstream.clusters.keys();
-    let clusters = clusters.map(|name| ClusterName::new(name.as_str()));
+    let clusters = cluster_names(config);
     if let Some(service) = &config.routes.service {
         let options = remote(config, service)?;
         let (credentials, metrics) = (Arc::clone(credentials), Arc::clone(metrics));
@@ -291,7 +334,7 @@ fn remote(config: &Config, service: &RouteServiceOptions) -> Result<RemoteOption
     let endpoints = service.endpoints.iter();
     Ok(RemoteOptions {
         client: ClientOptions {
-            endpoints: endpoints.map(|it| (it.host.clone(), it.port)).collect(),
+            endpoints: endpoints.map(|it| (it.host.to_string(), it.port)).collect(),
             authority: name.clone(),
             name: ServerName::try_from(name)
                 .map_err(|_| ServerError::ServerName("routes.service".into()))?,
@@ -311,15 +354,6 @@ fn with_source(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    }
-}
-
-fn limits(config: &Config) -> Limits {
-    let service = config.routes.service.as_ref();
-    Limits {
-        connections: config.data.connections_max,
-        requests: config.http.requests_max,
-        route_stale: service.map(|_| config.route_cache.stale_max),
     }
 }
 
@@ -362,7 +396,8 @@ fn route_cache(config: &Config) -> RouteCacheOptions {
     }
 }
 
-fn upstream(config: &Config) -> upstream::Options {
+/// Bounds towards the ingress.
+pub fn upstream(config: &Config) -> upstream::Options {
     upstream::Options {
         connect_timeout: config.upstream.connect_timeout,
         idle_timeout: config.upstream.idle_timeout,
@@ -371,7 +406,25 @@ fn upstream(config: &Config) -> upstream::Options {
     }
 }
 
-fn connection(config: &Config) -> connection::Options {
+/// Who may open data connections.
+pub fn networks(config: &Config) -> Networks {
+    Networks {
+        private_link: config.data.trusted_sources.clone(),
+        probes: config.data.probe_sources.clone(),
+    }
+}
+
+/// Bounds of a request.
+pub fn request(config: &Config) -> request::Options {
+    request::Options {
+        response_timeout: config.upstream.response_timeout,
+        upgraded_idle_timeout: config.http.upgraded_idle_timeout,
+        headers_max: config.http.headers_max,
+    }
+}
+
+/// Bounds of a connection.
+pub fn connection(config: &Config) -> connection::Options {
     connection::Options {
         http: connection::http::Options {
             header_timeout: config.http.header_timeout,

@@ -1,17 +1,23 @@
 //! Clusters: groups of ingress endpoints that serve the same thing under one name.
 //!
 //! Endpoints take turns; one that failed is passed over until its health check or a connection succeeds
-//! again, unless all have failed, in which case every one is tried.
+//! again, unless all have failed, in which case every one is tried. Addresses may change, and clusters come and go,
+//! while requests are under way: each request sees one set, whole.
 
 use std::error::Error as _;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use arc_swap::{ArcSwap, Guard};
 use rustls::pki_types::ServerName;
+use tokio::sync::watch;
 
 use crate::routing::ClusterName;
 use crate::upstream::Traffic;
 use crate::upstream::connect::ConnectError;
+use crate::upstream::endpoints::{Endpoints, Place, Target};
+use crate::upstream::pool::Key;
 
 /// Which HTTP to speak with an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,9 +30,6 @@ pub enum Protocol {
     Http2,
 }
 
-// Limit: endpoints of a cluster; the configuration allows no more. One bit each while one is chosen.
-const ENDPOINTS_MAX: usize = u64::BITS as usize;
-
 /// A group of ingress endpoints.
 #[derive(Debug)]
 pub struct Cluster {
@@ -36,37 +39,62 @@ pub struct Cluster {
     pub server_name: ServerName<'static>,
     /// Which HTTP to speak.
     pub protocol: Protocol,
-    endpoints: Vec<Endpoint>,
+    /// Whose connections are its own: another number, if another name was verified.
+    pub number: u64,
+    targets: Vec<Target>,
+    endpoints: ArcSwap<Endpoints>,
     turn: AtomicUsize,
     no_http1: AtomicBool,
 }
 
-#[derive(Debug)]
-struct Endpoint {
-    address: SocketAddr,
-    down: AtomicBool,
-}
-
 impl Cluster {
-    /// A cluster of these endpoints, all presumed up.
+    /// A cluster of these targets. Their addresses are presumed up; names have none yet.
     pub fn new(
         name: ClusterName,
         server_name: ServerName<'static>,
         protocol: Protocol,
-        endpoints: &[SocketAddr],
+        targets: impl IntoIterator<Item = impl Into<Target>>,
     ) -> Self {
-        let endpoint = |&address| Endpoint {
-            address,
-            down: AtomicBool::new(false),
-        };
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let targets: Vec<Target> = targets.into_iter().map(Into::into).collect();
         Self {
             name,
             server_name,
             protocol,
-            endpoints: endpoints.iter().map(endpoint).collect(),
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            endpoints: ArcSwap::from_pointee(Endpoints::configured(&targets)),
+            targets,
             turn: AtomicUsize::new(0),
             no_http1: AtomicBool::new(false),
         }
+    }
+
+    /// Takes over what is known of the same cluster as it was configured before.
+    #[must_use]
+    fn succeeding(mut self, before: &Self) -> Self {
+        let known = before.endpoints.load();
+        let known = known.moved(&before.targets, &self.targets);
+        // And of what was resolved for it already.
+        let own = self.endpoints();
+        let targets = 0..self.targets.len();
+        let endpoints = targets.fold(known, |all, target| match own.answer(target) {
+            Some(addresses) if all.answer(target).is_none() => {
+                all.with(&self.targets, target, addresses)
+            }
+            _ => all,
+        });
+        self.endpoints = ArcSwap::from_pointee(endpoints);
+        if self.server_name == before.server_name {
+            self.number = before.number;
+            self.no_http1 = AtomicBool::new(before.no_http1.load(Ordering::Relaxed));
+        }
+        self
+    }
+
+    fn is_configured_as(&self, other: &Self) -> bool {
+        (&self.name, &self.server_name) == (&other.name, &other.server_name)
+            && self.protocol == other.protocol
+            && self.targets == other.targets
     }
 
     /// Which HTTP to speak where we may choose.
@@ -87,49 +115,68 @@ impl Cluster {
         self.no_http1.store(true, Ordering::Relaxed);
     }
 
-    /// The endpoints in the order in which to try them: those that are up, in turn, then the others.
-    pub fn candidates(&self) -> impl Iterator<Item = SocketAddr> {
-        let count = self.endpoints.len();
-        let first = if count > 1 {
+    /// Whose turn it is. Try [`Endpoints::candidates`] of it; not to be held while waiting.
+    pub fn turn(&self) -> (Guard<Arc<Endpoints>>, usize) {
+        let endpoints = self.endpoints.load();
+        let turn = if endpoints.len() > 1 {
             self.turn.fetch_add(1, Ordering::Relaxed)
         } else {
             0
         };
-        // As they are when the search begins: one that fails meanwhile is not tried a second time.
-        let down = self.endpoints.iter().enumerate().fold(0, |bits, (n, e)| {
-            bits | (u64::from(e.down.load(Ordering::Relaxed)) << (n % ENDPOINTS_MAX))
-        });
-        let with = move |wanted: bool| {
-            (0..count)
-                .map(move |n| first.wrapping_add(n) % count)
-                .filter(move |n| (down >> (n % ENDPOINTS_MAX) & 1 == 1) == wanted)
-                .map(|n| self.endpoints[n].address)
-        };
-        with(false).chain(with(true))
+        (endpoints, turn)
     }
 
-    /// Every endpoint.
-    pub fn endpoints(&self) -> impl Iterator<Item = SocketAddr> {
-        self.endpoints.iter().map(|endpoint| endpoint.address)
+    /// The endpoints in the order in which to try them.
+    #[cfg(test)]
+    pub fn candidates(&self) -> Vec<SocketAddr> {
+        let (endpoints, turn) = self.turn();
+        endpoints.candidates(turn).collect()
+    }
+
+    /// What the configuration names.
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// The endpoints as they are now.
+    pub fn endpoints(&self) -> Arc<Endpoints> {
+        self.endpoints.load_full()
+    }
+
+    /// Whether it is known which addresses that is, if only that it is none.
+    pub fn has_resolved(&self, place: &Place) -> bool {
+        let target = self
+            .targets
+            .iter()
+            .position(|target| target.place == *place);
+        target.is_some_and(|target| self.endpoints.load().answer(target).is_some())
+    }
+
+    /// One of the targets has these addresses now. Those that stay keep their state.
+    pub fn resolved(&self, target: usize, addresses: &[SocketAddr]) {
+        self.endpoints
+            .rcu(|endpoints| endpoints.with(&self.targets, target, addresses));
+    }
+
+    /// Whether a pooled connection may serve its requests.
+    pub fn uses(&self, key: &Key) -> bool {
+        self.number == key.cluster && self.endpoints.load().has(key.endpoint)
     }
 
     /// Every endpoint, and whether it is not known to be down.
-    pub fn states(&self) -> impl Iterator<Item = (SocketAddr, bool)> {
-        let state =
-            |endpoint: &Endpoint| (endpoint.address, !endpoint.down.load(Ordering::Relaxed));
-        self.endpoints.iter().map(state)
+    pub fn states(&self) -> impl Iterator<Item = (SocketAddr, bool)> + use<> {
+        let states: Vec<_> = self.endpoints.load().states().collect();
+        states.into_iter()
     }
 
     /// Whether any endpoint is not known to be down.
     pub fn any_up(&self) -> bool {
-        self.endpoints
-            .iter()
-            .any(|endpoint| !endpoint.down.load(Ordering::Relaxed))
+        self.endpoints.load().states().any(|(_, up)| up)
     }
 
     /// A connection to the endpoint succeeded.
     pub fn succeeded(&self, address: SocketAddr) {
-        if self.mark(address, false) {
+        if self.endpoints.load().mark(address, false) {
             tracing::info!(cluster = %self.name, endpoint = %address, "ingress endpoint is up");
         }
     }
@@ -137,41 +184,75 @@ impl Cluster {
     /// A connection to the endpoint failed. Logged once, until one succeeds again.
     pub fn failed(&self, address: SocketAddr, error: &ConnectError) {
         let cause = error.source().map(ToString::to_string);
-        if self.mark(address, true) {
+        if self.endpoints.load().mark(address, true) {
             tracing::warn!(cluster = %self.name, endpoint = %address, %error, cause, "ingress endpoint is down");
         } else {
             tracing::debug!(cluster = %self.name, endpoint = %address, %error, cause, "still down");
         }
     }
-
-    /// Whether that was news.
-    fn mark(&self, address: SocketAddr, down: bool) -> bool {
-        let mut endpoints = self.endpoints.iter();
-        let endpoint = endpoints.find(|endpoint| endpoint.address == address);
-        endpoint.is_some_and(|endpoint| endpoint.down.swap(down, Ordering::Relaxed) != down)
-    }
 }
 
 /// All clusters, by name.
-#[derive(Debug, Default)]
-pub struct Clusters(Vec<Cluster>);
+#[derive(Debug)]
+pub struct Clusters {
+    current: ArcSwap<Vec<Arc<Cluster>>>,
+    changes: watch::Sender<()>,
+}
 
 impl Clusters {
+    /// The clusters as they are now. Not to be held while waiting.
+    pub fn load(&self) -> Guard<Arc<Vec<Arc<Cluster>>>> {
+        self.current.load()
+    }
+
     /// The cluster of that name.
-    pub fn get(&self, name: &ClusterName) -> Option<&Cluster> {
-        // A handful: comparing is cheaper than hashing.
-        self.0.iter().find(|cluster| cluster.name == *name)
+    pub fn get(&self, name: &ClusterName) -> Option<Arc<Cluster>> {
+        find(&self.load(), name).cloned()
     }
 
     /// Every cluster.
-    pub fn iter(&self) -> impl Iterator<Item = &Cluster> {
-        self.0.iter()
+    pub fn iter(&self) -> impl Iterator<Item = Arc<Cluster>> + use<> {
+        let all = self.current.load_full();
+        (0..all.len()).map(move |n| Arc::clone(&all[n]))
     }
+
+    /// These take the place of all there are. A cluster that is configured as before goes on as it is; one that is not
+    /// takes over the addresses that stay, with their state. Requests under way end with the cluster they began with.
+    pub fn replace(&self, clusters: impl IntoIterator<Item = Cluster>) {
+        let before = self.current.load();
+        let clusters = clusters.into_iter();
+        let clusters = clusters.map(|cluster| match find(&before, &cluster.name) {
+            Some(before) if before.is_configured_as(&cluster) => Arc::clone(before),
+            Some(before) => Arc::new(cluster.succeeding(before)),
+            None => Arc::new(cluster),
+        });
+        self.current.store(Arc::new(clusters.collect()));
+        self.announce();
+    }
+
+    /// Some addresses have changed: who follows [`Clusters::changes`] hears of it.
+    pub fn announce(&self) {
+        self.changes.send_replace(());
+    }
+
+    /// Tells when clusters or their addresses have changed.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+}
+
+/// The cluster of that name among them.
+pub fn find<'a>(clusters: &'a [Arc<Cluster>], name: &ClusterName) -> Option<&'a Arc<Cluster>> {
+    // A handful: comparing is cheaper than hashing.
+    clusters.iter().find(|cluster| cluster.name == *name)
 }
 
 impl FromIterator<Cluster> for Clusters {
     fn from_iter<T: IntoIterator<Item = Cluster>>(clusters: T) -> Self {
-        Self(clusters.into_iter().collect())
+        Self {
+            current: ArcSwap::from_pointee(clusters.into_iter().map(Arc::new).collect()),
+            changes: watch::Sender::new(()),
+        }
     }
 }
 
@@ -179,49 +260,68 @@ impl FromIterator<Cluster> for Clusters {
 mod tests {
     use super::*;
 
-    fn cluster() -> Cluster {
-        let endpoints = ["10.0.0.1:443", "10.0.0.2:443"].map(|text| text.parse().unwrap());
-        let name = ServerName::try_from("ingress.internal.example").unwrap();
-        Cluster::new(ClusterName::new("dicom"), name, Protocol::Auto, &endpoints)
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], 443))
     }
 
-    fn order(cluster: &Cluster) -> Vec<String> {
-        cluster
-            .candidates()
-            .map(|address| address.ip().to_string())
-            .collect()
+    fn cluster(name: &str, endpoints: &[u8]) -> Cluster {
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let endpoints = endpoints.iter().map(|&last| address(last));
+        Cluster::new(ClusterName::new("dicom"), name, Protocol::Auto, endpoints)
     }
 
     #[test]
     fn endpoints_take_turns() {
-        let cluster = cluster();
-        assert_eq!(order(&cluster), ["10.0.0.1", "10.0.0.2"]);
-        assert_eq!(order(&cluster), ["10.0.0.2", "10.0.0.1"]);
+        let cluster = cluster("a.example", &[1, 2]);
+        assert_eq!(cluster.candidates(), [address(1), address(2)]);
+        assert_eq!(cluster.candidates(), [address(2), address(1)]);
     }
 
     #[test]
     fn an_endpoint_that_fails_during_the_search_is_not_tried_again_in_it() {
-        let cluster = cluster();
+        let cluster = cluster("a.example", &[1, 2]);
+        let (endpoints, turn) = cluster.turn();
         let mut tried = Vec::new();
-        for address in cluster.candidates() {
+        for address in endpoints.candidates(turn) {
             cluster.failed(address, &ConnectError::Alpn);
-            tried.push(address.ip().to_string());
+            tried.push(address);
         }
-        assert_eq!(tried, ["10.0.0.1", "10.0.0.2"]);
+        assert_eq!(tried, [address(1), address(2)]);
     }
 
     #[test]
     fn an_endpoint_that_failed_is_tried_last_until_it_succeeds() {
-        let cluster = cluster();
-        let first = "10.0.0.1:443".parse().unwrap();
-        cluster.failed(first, &ConnectError::Alpn);
+        let cluster = cluster("a.example", &[1, 2]);
+        cluster.failed(address(1), &ConnectError::Alpn);
         for _ in 0..3 {
-            assert_eq!(order(&cluster), ["10.0.0.2", "10.0.0.1"]);
+            assert_eq!(cluster.candidates(), [address(2), address(1)]);
         }
-        cluster.failed("10.0.0.2:443".parse().unwrap(), &ConnectError::Alpn);
-        assert_eq!(order(&cluster).len(), 2);
+        cluster.failed(address(2), &ConnectError::Alpn);
+        assert_eq!(cluster.candidates().len(), 2);
         assert!(!cluster.any_up());
-        cluster.succeeded(first);
+        cluster.succeeded(address(1));
         assert!(cluster.any_up());
+    }
+
+    #[test]
+    fn clusters_that_are_replaced_keep_what_is_known_of_what_stays() {
+        let clusters: Clusters = [cluster("a.example", &[1, 2])].into_iter().collect();
+        let name = ClusterName::new("dicom");
+        let first = clusters.get(&name).unwrap();
+        first.failed(address(2), &ConnectError::Alpn);
+        let changes = clusters.changes();
+        clusters.replace([cluster("a.example", &[1, 2])]);
+        assert!(changes.has_changed().unwrap());
+        assert!(Arc::ptr_eq(&first, &clusters.get(&name).unwrap()));
+        clusters.replace([cluster("a.example", &[2, 3])]);
+        let second = clusters.get(&name).unwrap();
+        assert_eq!(second.number, first.number);
+        assert_eq!(second.candidates(), [address(3), address(2)]);
+        clusters.replace([cluster("b.example", &[2, 3])]);
+        let third = clusters.get(&name).unwrap();
+        assert_ne!(third.number, first.number, "another name is verified");
+        clusters.replace([]);
+        assert!(clusters.get(&name).is_none());
+        assert_eq!(first.candidates(), [address(1), address(2)]);
     }
 }

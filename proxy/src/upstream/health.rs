@@ -14,13 +14,13 @@ use crate::metrics::Metrics;
 use crate::readiness::Condition;
 use crate::upstream::cluster::{Cluster, Clusters};
 use crate::upstream::tally::Tally;
-use crate::upstream::{Options, connect};
+use crate::upstream::{Bounds, connect};
 
 /// Checks all clusters.
 pub struct Health {
     clusters: Arc<Clusters>,
     credentials: Arc<Credentials>,
-    options: Options,
+    bounds: Arc<Bounds>,
     ingress: Condition,
     tally: Arc<Tally>,
 }
@@ -30,30 +30,34 @@ impl Health {
     pub fn new(
         clusters: Arc<Clusters>,
         credentials: Arc<Credentials>,
-        options: Options,
+        bounds: Arc<Bounds>,
         ingress: Condition,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             clusters,
             credentials,
-            options,
+            bounds,
             ingress,
             tally: Arc::new(Tally::new(metrics)),
         }
     }
 
-    /// Checks for ever.
+    /// Checks for ever, and at once when addresses change.
     pub async fn run(&self, interval: Duration) {
+        let mut changes = self.clusters.changes();
+        let mut begun = false;
         loop {
             let reached = self.check().await;
-            self.ingress.set(reached);
+            // At first, names must have been asked for, so that no cluster is without addresses for want of asking.
+            begun |= reached && self.clusters.iter().all(|it| it.endpoints().all_asked());
+            self.ingress.set(reached && begun);
             let soon = if reached {
                 interval
             } else {
                 interval.min(UNREACHED_INTERVAL)
             };
-            tokio::time::sleep(soon).await;
+            let _ = tokio::time::timeout(soon, changes.changed()).await;
         }
     }
 
@@ -63,11 +67,14 @@ impl Health {
         let Some(identity) = self.credentials.client() else {
             return false;
         };
-        let all = self
-            .clusters
-            .iter()
-            .flat_map(|cluster| cluster.endpoints().map(move |endpoint| (cluster, endpoint)));
-        let checks = all.map(|(cluster, endpoint)| self.check_one(cluster, endpoint, &identity));
+        let all = self.clusters.iter().flat_map(|cluster| {
+            let states = cluster.states();
+            states.map(move |(endpoint, _)| (Arc::clone(&cluster), endpoint))
+        });
+        let identity = &identity;
+        let checks = all.map(|(cluster, endpoint)| async move {
+            self.check_one(&cluster, endpoint, identity).await
+        });
         // All at once: one that does not answer must not keep the others waiting.
         join_all(checks).await.contains(&true)
     }
@@ -78,7 +85,7 @@ impl Health {
         endpoint: SocketAddr,
         identity: &ClientCredentials,
     ) -> bool {
-        let (protocol, options) = (cluster.protocol, self.options);
+        let (protocol, options) = (cluster.protocol, self.bounds.now());
         match connect::open(endpoint, cluster, protocol, identity, options, &self.tally).await {
             Ok(_) => {
                 cluster.succeeded(endpoint);

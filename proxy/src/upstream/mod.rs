@@ -9,21 +9,28 @@
 mod answer;
 mod cluster;
 mod connect;
+mod dns;
+mod endpoints;
 mod health;
 mod http2;
 mod pool;
+mod resolve;
 mod tally;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use http::{Request, Response};
 
 pub use answer::{BodyError, IngressBody};
 pub use cluster::{Cluster, Clusters, Protocol};
 pub use connect::ConnectError;
+pub use dns::Dns;
+pub use endpoints::{Place, Target};
 pub use health::Health;
+pub use resolve::{Options as ResolveOptions, Resolver, Unresolved};
 
 use crate::credentials::{ClientCredentials, Credentials};
 use crate::metrics::Metrics;
@@ -46,14 +53,50 @@ pub struct Options {
     pub superseded_timeout: Duration,
 }
 
+/// The bounds in force, for every worker and all that is open.
+#[derive(Debug)]
+pub struct Bounds(ArcSwap<Options>);
+
+impl Bounds {
+    /// These.
+    pub fn new(options: Options) -> Self {
+        Self(ArcSwap::from_pointee(options))
+    }
+
+    /// These from now on.
+    pub fn set(&self, options: Options) {
+        self.0.store(Arc::new(options));
+    }
+
+    fn now(&self) -> Options {
+        **self.0.load()
+    }
+}
+
 /// One worker's connections to the ingress.
 pub struct Upstream {
-    options: Options,
+    bounds: Arc<Bounds>,
     clusters: Arc<Clusters>,
     credentials: Arc<Credentials>,
     pool: Arc<Pool>,
     tally: Arc<Tally>,
     metrics: Arc<Metrics>,
+}
+
+/// What there is for a request.
+enum Found {
+    /// A connection.
+    Lease(Lease),
+    /// Places to connect to.
+    Search(Search),
+}
+
+/// What is needed to connect, whatever is replaced meanwhile.
+struct Search {
+    cluster: Arc<Cluster>,
+    identity: Arc<ClientCredentials>,
+    protocol: Protocol,
+    candidates: Vec<SocketAddr>,
 }
 
 /// Where a connection to send on comes from.
@@ -94,6 +137,9 @@ pub enum LeaseError {
     /// The route names a cluster that the configuration does not have.
     #[error("no cluster `{0}` is configured")]
     NoCluster(ClusterName),
+    /// The cluster's names have no addresses: none has been resolved, or not for too long.
+    #[error("no address of an ingress endpoint of `{0}` is known")]
+    NoEndpoint(ClusterName),
     /// No endpoint could be connected to.
     #[error("no endpoint of the cluster answered; last tried {endpoint}")]
     Connect {
@@ -123,16 +169,16 @@ impl LeaseError {
 }
 
 impl Upstream {
-    /// A worker's way to `clusters`. Opens nothing yet.
+    /// A worker's way to `clusters`. Opens nothing yet. The bounds are those that `bounds` holds at the time.
     pub fn new(
-        options: Options,
+        bounds: Arc<Bounds>,
         clusters: Arc<Clusters>,
         credentials: Arc<Credentials>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let pool = Arc::new(Pool::new(options, Arc::clone(&metrics)));
+        let pool = Arc::new(Pool::new(Arc::clone(&bounds), Arc::clone(&metrics)));
         Self {
-            options,
+            bounds,
             clusters,
             credentials,
             pool,
@@ -148,13 +194,17 @@ impl Upstream {
         way: Way,
         traffic: Traffic,
     ) -> Result<Lease, LeaseError> {
-        let cluster = self.cluster(cluster)?;
-        let mut protocol = cluster.protocol_for(traffic);
+        let suits = |cluster: &Cluster| cluster.protocol_for(traffic);
         loop {
-            match self.lease_by(cluster, protocol, way, traffic).await {
+            let search = match self.look(cluster, suits, way, traffic)? {
+                Found::Lease(lease) => return Ok(lease),
+                Found::Search(search) => search,
+            };
+            let (cluster, protocol) = (Arc::clone(&search.cluster), search.protocol);
+            // Boxed: connecting is rare and its future is large; every request would carry it.
+            match Box::pin(self.connect(search, way, traffic)).await {
                 Err(error) if protocol != cluster.protocol && error.is_alpn() => {
                     cluster.speaks_no_http1();
-                    protocol = cluster.protocol;
                 }
                 leased => return leased,
             }
@@ -163,57 +213,68 @@ impl Upstream {
 
     /// The same by HTTP/1.1, for upgrades.
     pub async fn lease_http1(&self, cluster: &ClusterName) -> Result<Lease, LeaseError> {
-        let cluster = self.cluster(cluster)?;
         let traffic = Traffic {
             replayable: false,
             bulk: false,
         };
-        self.lease_by(cluster, Protocol::Http1, Way::Pooled, traffic)
-            .await
+        match self.look(cluster, |_| Protocol::Http1, Way::Pooled, traffic)? {
+            Found::Lease(lease) => Ok(lease),
+            Found::Search(search) => Box::pin(self.connect(search, Way::Pooled, traffic)).await,
+        }
     }
 
-    fn cluster(&self, name: &ClusterName) -> Result<&Cluster, LeaseError> {
-        self.clusters
-            .get(name)
-            .ok_or_else(|| LeaseError::NoCluster(name.clone()))
-    }
-
-    async fn lease_by(
+    /// Looks for a connection to the endpoint whose turn it is. Never waits: clusters and endpoints may be replaced
+    /// while we do, and here none of them is.
+    fn look(
         &self,
-        cluster: &Cluster,
-        protocol: Protocol,
+        name: &ClusterName,
+        protocol: impl Fn(&Cluster) -> Protocol,
         way: Way,
         traffic: Traffic,
-    ) -> Result<Lease, LeaseError> {
+    ) -> Result<Found, LeaseError> {
+        let clusters = self.clusters.load();
+        let cluster =
+            cluster::find(&clusters, name).ok_or_else(|| LeaseError::NoCluster(name.clone()))?;
         let identity = self.credentials.client().ok_or(LeaseError::NoIdentity)?;
-        let mut candidates = cluster.candidates();
+        let protocol = protocol(cluster);
+        let (endpoints, turn) = cluster.turn();
+        let mut candidates = endpoints.candidates(turn);
         let Some(first) = candidates.next() else {
-            return Err(LeaseError::NoCluster(cluster.name.clone()));
+            return Err(LeaseError::NoEndpoint(name.clone()));
         };
         let key = pool::Key {
+            cluster: cluster.number,
             endpoint: first,
             generation: identity.generation,
             protocol,
         };
-        if let Some(pooled) = self.pooled(&key, way, traffic) {
-            return Ok(self.reuse(key, pooled));
-        }
-        // Boxed: connecting is rare and its future is large; every request would carry it.
-        let candidates = std::iter::once(first).chain(candidates);
-        let want = (protocol, way, traffic);
-        Box::pin(self.connect(cluster, want, &identity, candidates)).await
+        Ok(match self.pooled(&key, way, traffic) {
+            Some(pooled) => Found::Lease(self.reuse(key, pooled)),
+            None => Found::Search(Search {
+                cluster: Arc::clone(cluster),
+                identity,
+                protocol,
+                candidates: std::iter::once(first).chain(candidates).collect(),
+            }),
+        })
     }
 
     async fn connect(
         &self,
-        cluster: &Cluster,
-        (protocol, way, traffic): (Protocol, Way, Traffic),
-        identity: &ClientCredentials,
-        candidates: impl Iterator<Item = SocketAddr>,
+        search: Search,
+        way: Way,
+        traffic: Traffic,
     ) -> Result<Lease, LeaseError> {
+        let Search {
+            cluster,
+            identity,
+            protocol,
+            candidates,
+        } = search;
         let mut last = None;
         for endpoint in candidates {
             let key = pool::Key {
+                cluster: cluster.number,
                 endpoint,
                 generation: identity.generation,
                 protocol,
@@ -236,8 +297,8 @@ impl Upstream {
                 return Ok(self.reuse(key, pooled));
             }
             let started = Instant::now();
-            let (options, tally) = (self.options, &self.tally);
-            match connect::open(endpoint, cluster, protocol, identity, options, tally).await {
+            let (options, tally) = (self.bounds.now(), &self.tally);
+            match connect::open(endpoint, &cluster, protocol, &identity, options, tally).await {
                 Ok(opened) => {
                     cluster.succeeded(endpoint);
                     self.metrics.upstream_connected(true);
@@ -255,7 +316,7 @@ impl Upstream {
         }
         match last {
             Some((endpoint, source)) => Err(LeaseError::Connect { endpoint, source }),
-            None => Err(LeaseError::NoCluster(cluster.name.clone())),
+            None => Err(LeaseError::NoEndpoint(cluster.name.clone())),
         }
     }
 
@@ -289,15 +350,19 @@ impl Upstream {
         }
     }
 
-    /// Closes what is idle for too long, too old or of a former credential generation, and in the end what is busy with
-    /// a former one, for ever.
+    /// Closes what is idle for too long, too old, of a former credential generation or goes to where the cluster is no
+    /// longer, and in the end what is busy with a former generation, for ever.
     pub async fn sweep_for_ever(&self) {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             if let Some(current) = self.credentials.client() {
                 self.tally.supersede(current.generation);
-                self.tally.cut(self.options.superseded_timeout);
-                self.pool.sweep(current.generation);
+                self.tally.cut(self.bounds.now().superseded_timeout);
+                let clusters = self.clusters.load();
+                self.pool.sweep(|key| {
+                    key.generation == current.generation
+                        && clusters.iter().any(|cluster| cluster.uses(key))
+                });
             }
         }
     }

@@ -18,11 +18,13 @@ use crate::upstream::answer::IngressBody;
 use crate::upstream::cluster::Protocol;
 use crate::upstream::connect::Opened;
 use crate::upstream::http2;
-use crate::upstream::{Options, SendError};
+use crate::upstream::{Bounds, Options, SendError};
 
 /// What a pooled connection is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
+    /// The number of the cluster, whose name was verified.
+    pub cluster: u64,
     /// Where it goes.
     pub endpoint: SocketAddr,
     /// Which client certificate and CA it was opened with.
@@ -33,7 +35,7 @@ pub struct Key {
 
 /// The pool.
 pub struct Pool {
-    options: Options,
+    bounds: Arc<Bounds>,
     metrics: Arc<Metrics>,
     /// A handful: one for each endpoint and protocol, and for a while those of the former generation.
     places: Mutex<Vec<(Key, Place)>>,
@@ -128,9 +130,9 @@ impl Pooled {
 
 impl Pool {
     /// An empty pool.
-    pub fn new(options: Options, metrics: Arc<Metrics>) -> Self {
+    pub fn new(bounds: Arc<Bounds>, metrics: Arc<Metrics>) -> Self {
         Self {
-            options,
+            bounds,
             metrics,
             places: Mutex::default(),
         }
@@ -169,10 +171,14 @@ impl Pool {
             });
         }
         let now = Instant::now();
-        let age_max = self.options.connection_age_max;
+        let Options {
+            idle_timeout,
+            connection_age_max: age_max,
+            ..
+        } = self.bounds.now();
         while let Some(idle) = place.idle.pop() {
             let usable = idle.sender.is_ready()
-                && now.saturating_duration_since(idle.since) < self.options.idle_timeout
+                && now.saturating_duration_since(idle.since) < idle_timeout
                 && now.saturating_duration_since(idle.opened) < age_max;
             if usable {
                 return Some(Pooled::Http1 {
@@ -251,11 +257,13 @@ impl Pool {
         }
     }
 
-    /// Closes what is idle for too long, too old, closed, or of another generation than `current`.
-    pub fn sweep(&self, current: u64) {
-        let (idle_max, age_max) = (self.options.idle_timeout, self.options.connection_age_max);
+    /// Closes what is idle for too long, too old, closed, or not good for requests any more: `is_current` tells.
+    pub fn sweep(&self, is_current: impl Fn(&Key) -> bool) {
+        let options = self.bounds.now();
+        let (idle_max, age_max) = (options.idle_timeout, options.connection_age_max);
         self.places().retain_mut(|(key, place)| {
-            if key.generation != current {
+            let current = is_current(key);
+            if !current {
                 place.idle.clear();
             }
             place.idle.retain(|idle| {
@@ -264,11 +272,9 @@ impl Pool {
                     && idle.opened.elapsed() < age_max
             });
             place.shared.retain_mut(|shared| {
-                !shared.sender.is_closed()
-                    && key.generation == current
-                    && shared.opened.elapsed() < age_max
+                !shared.sender.is_closed() && current && shared.opened.elapsed() < age_max
             });
-            key.generation == current || !place.idle.is_empty()
+            current
         });
     }
 

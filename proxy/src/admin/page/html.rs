@@ -44,9 +44,9 @@ impl Tone {
     }
 }
 
-/// The head of a table.
-pub(super) fn table(f: &mut Formatter<'_>, columns: &[&str]) -> fmt::Result {
-    f.write_str("<table>\n<tr>")?;
+/// The head of a table. One that is `short` stays a table where the screen is narrow; others become lists.
+pub(super) fn table(f: &mut Formatter<'_>, class: &str, columns: &[&str]) -> fmt::Result {
+    write!(f, "<table class=\"{class}\">\n<tr>")?;
     for column in columns {
         write!(f, "<th>{column}")?;
     }
@@ -83,6 +83,11 @@ pub(super) fn fact(
     )
 }
 
+/// A line below a fact.
+pub(super) fn more(text: &str) -> String {
+    format!("<small class=line>{}</small>", Escaped(text))
+}
+
 /// How much of a bound is used.
 pub(super) fn meter(value: u64, max: u64) -> String {
     let (low, high) = (max / 10 * 6, max / 10 * 8);
@@ -100,6 +105,7 @@ pub(super) fn span(time: Duration) -> String {
         0..60 => format!("{seconds} s"),
         60..3600 if seconds.is_multiple_of(60) || minutes >= 10 => format!("{minutes} min"),
         60..3600 => format!("{minutes} min {} s", seconds % 60),
+        3600..86_400 if minutes.is_multiple_of(60) => format!("{hours} h"),
         3600..86_400 => format!("{hours} h {} min", minutes % 60),
         _ => format!("{days} d {} h", hours % 24),
     }
@@ -136,7 +142,7 @@ pub(super) const STYLE: &str = "<style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 70rem; color: var(--ink);
   background: var(--page) }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 } h2 { font-size: 1.05rem; margin: 1.8rem 0 .5rem }
-a { color: inherit } small, dt, th, footer { color: var(--dim) } small { font-size: .85rem }
+a { color: inherit } small, dt, th { color: var(--dim) } small { font-size: .85rem } small.line { display: block }
 .state, .note { padding: .8rem 1rem; border-radius: .5rem; margin: 0 0 .8rem } .state p, .note p { margin: .3rem 0 0 }
 .state ul { margin: .4rem 0 0; padding-left: 1.2rem } .state progress { width: 100%; margin-top: .5rem }
 pre { margin: .4rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere }
@@ -150,10 +156,10 @@ dd { margin: 0; font-size: 1.1rem; overflow-wrap: anywhere } meter { display: bl
 table { border-collapse: collapse; width: 100% } tr { border-bottom: 1px solid var(--line) }
 th, td { text-align: left; padding: .35rem 1rem .35rem 0; vertical-align: top; overflow-wrap: anywhere }
 th { font-weight: 400; font-size: .85rem } ul.more { columns: 2; padding-left: 1.2rem; margin: 0 }
-footer { margin-top: 1.8rem; font-size: .85rem }
-@media (max-width: 40rem) { th { display: none } tr, td { display: block } tr { padding: .4rem 0 }
-  td { display: flex; padding: .1rem 0 } td::before { content: attr(data-of); color: var(--dim); flex: 0 0 6.5rem }
-  td span { min-width: 0 } dl { grid-template-columns: 1fr 1fr } ul.more { columns: 1 } }
+@media (max-width: 40rem) { dl { grid-template-columns: 1fr 1fr } ul.more { columns: 1 }
+  table:not(.short) { & th { display: none } & tr { display: block; padding: .4rem 0 } & tr:first-child { padding: 0 }
+    & td { display: flex; padding: .1rem 0 } & td:has(span:empty) { display: none } & td span { min-width: 0 }
+    & td::before { content: attr(data-of); color: var(--dim); flex: 0 0 6.5rem } } }
 </style>
 ";
 
@@ -169,6 +175,7 @@ mod tests {
             (60, "1 min"),
             (125, "2 min 5 s"),
             (1500, "25 min"),
+            (3600, "1 h"),
             (3660, "1 h 1 min"),
             (90_000, "1 d 1 h"),
         ] {

@@ -28,11 +28,31 @@ impl Page {
             tone.class()
         )?;
         match self.progress.phase {
-            Phase::Serving if self.ready => f.write_str("<p>The probes are told so.</p>\n")?,
+            Phase::Serving if self.ready => {}
             Phase::Serving => self.write_missing(f)?,
             _ => self.write_drain(f)?,
         }
-        f.write_str("</header>\n")?;
+        writeln!(
+            f,
+            "<p><small>Postern {} · mode {} · up for {} · {:.0}</small></p>\n</header>",
+            env!("CARGO_PKG_VERSION"),
+            Escaped(self.mode),
+            span(self.up),
+            self.at()
+        )?;
+        self.write_mode(f)?;
+        if let Some(refused) = &self.configuration.refusal {
+            writeln!(
+                f,
+                "<div class=\"note bad\"><b>The reload at {:.0} was refused</b>; the configuration before stays in force.<pre>{}</pre></div>",
+                refused.at,
+                Escaped(&refused.why)
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_mode(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let about_mode = match self.mode {
             "enforce" => return Ok(()),
             "forward" => "nothing is looked up here; the back end decides who may reach what.",
@@ -46,7 +66,7 @@ impl Page {
     }
 
     fn write_missing(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("<p>The probes are told so. Missing:</p>\n<ul>\n")?;
+        f.write_str("<p>Missing:</p>\n<ul>\n")?;
         for condition in &self.waiting_for {
             let about = match *condition {
                 "listeners" => "the listeners are not bound yet.",

@@ -1,5 +1,6 @@
 use super::*;
 use crate::outcome::Refusal;
+use crate::server::Refused as RefusedReload;
 
 fn page() -> Page {
     Page {
@@ -13,6 +14,10 @@ fn page() -> Page {
             connections_cut: 0,
             began: None,
             deadline_seconds: None,
+        },
+        configuration: History {
+            since: Timestamp::UNIX_EPOCH,
+            refusal: None,
         },
         previous_connections: 0,
         up: Duration::from_hours(26),
@@ -96,15 +101,14 @@ fn what_is_shown_is_what_there_is() {
             "<dt>Connections<dd><span class=plain>3</span> <small>of 100,000</small><meter min=0 low=60000 high=80000 max=100000",
             "<dt>Requests in flight<dd><span class=plain>1</span>",
             "<dt>File descriptors<dd><span class=warn>90</span>",
-            "<dt>Account routing<dd><span class=bad>last heard of 90 s ago, out of reach now, at change 812</span>",
-            "routes hold for 1 h 0 min without it",
-            "<dt>Up for<dd><span class=plain>1 d 2 h</span> <small>since 1970-01-11T11:46:40Z</small>",
+            "<dt>Account routing<dd><span class=bad>heard of 1 min 30 s ago</span><small class=line>out of reach now, at change 812; without it, routes hold for 1 h</small>",
+            "<dt>Configuration<dd><span class=plain>in force</span><small class=line>since 1970-01-01T00:00:00Z</small>",
             "<h2 id=refused>Refused in the last 5 min</h2>",
             "<span class=bad>overloaded</span><td data-of=\"How often\"><span class=plain>1,200</span>",
             "<span class=plain>link_unknown</span>",
             "<span class=plain>10.0.0.1:443</span><td data-of=\"State\"><span class=good>up</span>",
             "<span class=plain>10.0.0.2:443</span><td data-of=\"State\"><span class=bad>down</span>",
-            "mode enforce · 1970-01-12T13:46:40Z",
+            " · mode enforce · up for 1 d 2 h · 1970-01-12T13:46:40Z</small>",
         ],
     );
     let text = page().to_string();
@@ -185,9 +189,24 @@ fn an_upgrade_and_a_name_that_is_not_resolved_are_seen() {
     assert_shows(
         &page,
         &[
-            "<dt>The process before this one<dd><span class=plain>12 connections</span> <small>left</small>",
+            "<dt>The process before this one<dd><span class=plain>12 connections</span><small class=line>left</small>",
             "<span class=bad>not resolved</span>",
             "<h2 id=refused>Refused since the start, 5 min</h2>\n<p>Nothing.</p>",
+        ],
+    );
+}
+
+#[test]
+fn a_reload_that_was_refused_stands_out_and_is_escaped() {
+    let mut page = page();
+    page.configuration.refusal = Some(RefusedReload {
+        at: Timestamp::UNIX_EPOCH,
+        why: "postern.toml:3: did you mean <data>?".into(),
+    });
+    assert_shows(
+        &page,
+        &[
+            "<b>The reload at 1970-01-01T00:00:00Z was refused</b>; the configuration before stays in force.<pre>postern.toml:3: did you mean &lt;data&gt;?</pre>",
         ],
     );
 }

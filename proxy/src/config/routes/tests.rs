@@ -62,7 +62,10 @@ fn what_the_service_needs_is_asked_for_at_once_with_its_place() {
 
 #[test]
 fn an_endpoint_is_a_host_and_a_port() {
-    let parsed = |text: &str| text.parse::<Endpoint>().map(|it| (it.to_string(), it.host));
+    let parsed = |text: &str| {
+        text.parse::<Endpoint>()
+            .map(|it| (it.to_string(), it.host.to_string()))
+    };
     for (text, host) in [
         ("routing.example:8450", "routing.example"),
         ("10.0.0.7:1", "10.0.0.7"),

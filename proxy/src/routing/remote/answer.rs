@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use postern_api::{HostName, LinkId, LinkState, routing as wire};
 
 use crate::metrics::{DistrustReason, Metrics};
@@ -14,7 +15,7 @@ use crate::routing::{Account, Answer, Change, ClusterName, Link, Lookup, Route};
 
 /// Judges answers.
 pub(super) struct Answers {
-    clusters: BTreeSet<ClusterName>,
+    clusters: ArcSwap<BTreeSet<ClusterName>>,
     /// Clusters that were named and are not configured, each of which was told once.
     strangers: Mutex<HashSet<String>>,
     metrics: Arc<Metrics>,
@@ -79,10 +80,16 @@ impl Answers {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            clusters: clusters.into_iter().collect(),
+            clusters: ArcSwap::from_pointee(clusters.into_iter().collect()),
             strangers: Mutex::default(),
             metrics,
         }
+    }
+
+    /// Routes may live on these clusters from now on.
+    pub(super) fn know(&self, clusters: impl IntoIterator<Item = ClusterName>) {
+        self.clusters
+            .store(Arc::new(clusters.into_iter().collect()));
     }
 
     /// The answer to whether `link`, or whoever asks, may reach `host`, asked when change `known` was the newest.
@@ -215,7 +222,8 @@ impl Answers {
             return Err(Distrusted::Bounds);
         }
         // Ours, so that a million routes share one name.
-        let Some(cluster) = self.clusters.get(route.cluster.as_str()) else {
+        let clusters = self.clusters.load();
+        let Some(cluster) = clusters.get(route.cluster.as_str()) else {
             self.tell_of(&route.cluster, &route.account);
             return Err(Distrusted::Cluster(
                 route.cluster.chars().take(NAME_SHOWN_MAX).collect(),

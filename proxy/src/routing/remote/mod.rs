@@ -140,6 +140,11 @@ impl RemoteRoutes {
         }
     }
 
+    /// Routes may live on these clusters from now on. Those that are remembered of others lead nowhere.
+    pub fn know(&self, clusters: impl IntoIterator<Item = ClusterName>) {
+        self.answers.know(clusters);
+    }
+
     /// When the service was last heard of.
     pub const fn contact(&self) -> &Contact {
         &self.contact
