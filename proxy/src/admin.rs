@@ -187,10 +187,10 @@ impl Admin {
             telemetry,
             ..
         } = &self.sources;
-        metrics.limits(limits(&in_force.config()));
+        metrics.capacity().limits(limits(&in_force.config()));
         metrics.route_cache(&authorizer.cache().stats());
         metrics.accept_errors(&telemetry.accept_errors);
-        metrics.upstream_endpoints(clusters.iter().map(|cluster| {
+        metrics.capacity().endpoints(clusters.iter().map(|cluster| {
             let (up, down): (Vec<_>, Vec<_>) = cluster.states().partition(|(_, up)| *up);
             (cluster.name.to_string(), up.len(), down.len())
         }));

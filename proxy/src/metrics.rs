@@ -6,11 +6,11 @@
 //!
 //! Invariant: what [`Metrics::render`] shows is exactly the table, each metric with its help.
 
+mod capacity;
 mod dns;
 mod families;
 mod labels;
 mod lifecycle;
-mod limits;
 mod process;
 mod reloads;
 mod route_service;
@@ -26,6 +26,7 @@ use prometheus::{
     Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
+pub use self::capacity::{Capacity, Limits};
 pub use self::dns::Dns;
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
@@ -34,8 +35,6 @@ pub use self::labels::{
     RevocationStage, SnapshotRefusal, StatusClass, TlsVersion, UpgradeOutcome, UpstreamGeneration,
 };
 pub use self::lifecycle::Lifecycle;
-pub use self::limits::Limits;
-use self::limits::{Bounds, Endpoints};
 use self::process::Process;
 pub use self::reloads::Reloads;
 pub use self::route_service::RouteService;
@@ -48,7 +47,7 @@ use crate::telemetry::AcceptErrors;
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
-    workers: IntGauge,
+    capacity: Capacity,
     ready: IntGauge,
     reloads: Reloads,
     lifecycle: Lifecycle,
@@ -65,8 +64,6 @@ pub struct Metrics {
     request_body_bytes: IntCounter,
     response_body_bytes: IntCounter,
     upgrades: IntCounter,
-    bounds: Bounds,
-    upstream_endpoints: Endpoints,
     upstream_connections: By<UpstreamGeneration, IntGauge>,
     upstream_connects: By<ConnectOutcome, IntCounter>,
     upstream_requests: ByTwo<Protocol, Reused>,
@@ -138,7 +135,7 @@ impl Metrics {
         let endings = maker.counters("postern_connections_total")?;
         let would_refuse = maker.counters("postern_would_refuse_total")?;
         Ok(Self {
-            workers: maker.gauge("postern_workers")?,
+            capacity: Capacity::new(&maker)?,
             ready: maker.gauge("postern_ready")?,
             reloads: Reloads::new(&maker)?,
             lifecycle: Lifecycle::new(&maker)?,
@@ -159,8 +156,6 @@ impl Metrics {
             request_body_bytes: maker.counter("postern_request_body_bytes_total")?,
             response_body_bytes: maker.counter("postern_response_body_bytes_total")?,
             upgrades: maker.counter("postern_upgrades_total")?,
-            bounds: Bounds::new(&maker)?,
-            upstream_endpoints: Endpoints::new(&maker)?,
             upstream_connections: maker.gauges_by("postern_upstream_connections")?,
             upstream_connects: maker.counters_by("postern_upstream_connects_total")?,
             upstream_requests: maker.counters_by_two("postern_upstream_requests_total")?,
@@ -199,9 +194,9 @@ impl Metrics {
         self.sampled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many threads serve connections.
-    pub fn workers(&self, workers: usize) {
-        self.workers.set(i64::try_from(workers).unwrap_or(i64::MAX));
+    /// What is told about the room that there is.
+    pub const fn capacity(&self) -> &Capacity {
+        &self.capacity
     }
 
     /// The probes are told that this process is ready, or is not.
@@ -281,17 +276,6 @@ impl Metrics {
     /// A request became a tunnel.
     pub fn upgraded(&self) {
         self.upgrades.inc();
-    }
-
-    /// These bounds are in force, read when metrics are asked for.
-    pub fn limits(&self, limits: Limits) {
-        self.bounds.set(limits);
-    }
-
-    /// The addresses of each cluster that are up and down, read when metrics are asked for. Of clusters that are not
-    /// named any more nothing is shown.
-    pub fn upstream_endpoints(&self, clusters: impl Iterator<Item = (String, usize, usize)>) {
-        self.upstream_endpoints.set(clusters);
     }
 
     /// Refusals so far, by reason.

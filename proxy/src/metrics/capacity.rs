@@ -21,56 +21,52 @@ pub struct Limits {
     pub route_stale: Option<Duration>,
 }
 
-/// The metrics of [`Limits`].
-pub(super) struct Bounds {
+/// The metrics of what there is room for. Read when metrics are asked for, but for the number of workers.
+pub struct Capacity {
+    workers: IntGauge,
     connections: IntGauge,
     requests: IntGauge,
     route_stale: IntGauge,
+    endpoints: IntGaugeVec,
+    /// The clusters whose endpoints are shown.
+    shown: Mutex<BTreeSet<String>>,
 }
 
-impl Bounds {
+impl Capacity {
     pub(super) fn new(maker: &Maker) -> Result<Self, MetricsError> {
         Ok(Self {
+            workers: maker.gauge("postern_workers")?,
             connections: maker.gauge("postern_connections_max")?,
             requests: maker.gauge("postern_requests_max")?,
             route_stale: maker.gauge("postern_route_stale_max_seconds")?,
+            endpoints: maker.gauges("postern_upstream_endpoints")?,
+            shown: Mutex::default(),
         })
     }
 
-    pub(super) fn set(&self, limits: Limits) {
-        let bounded = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    /// So many threads serve connections.
+    pub fn workers(&self, workers: usize) {
+        self.workers.set(bounded(workers as u64));
+    }
+
+    /// These bounds are in force.
+    pub fn limits(&self, limits: Limits) {
         self.connections.set(bounded(limits.connections as u64));
         self.requests.set(bounded(limits.requests as u64));
         let seconds = limits.route_stale.map_or(0, |time| time.as_secs());
         self.route_stale.set(bounded(seconds));
     }
-}
 
-/// Addresses of the ingress, for each cluster.
-pub(super) struct Endpoints {
-    gauges: IntGaugeVec,
-    shown: Mutex<BTreeSet<String>>,
-}
-
-impl Endpoints {
-    pub(super) fn new(maker: &Maker) -> Result<Self, MetricsError> {
-        Ok(Self {
-            gauges: maker.gauges("postern_upstream_endpoints")?,
-            shown: Mutex::default(),
-        })
-    }
-
-    /// Name, addresses that are up, addresses that are down.
-    pub(super) fn set(&self, clusters: impl Iterator<Item = (String, usize, usize)>) {
+    /// Each cluster with how many of its addresses are up and down. Of clusters that are not named nothing is shown any
+    /// more.
+    pub fn endpoints(&self, clusters: impl Iterator<Item = (String, usize, usize)>) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gone = std::mem::take(&mut *shown);
         for (cluster, up, down) in clusters {
             for (state, count) in [(EndpointState::Up, up), (EndpointState::Down, down)] {
-                if let Ok(gauge) = self
-                    .gauges
-                    .get_metric_with_label_values(&[cluster.as_str(), state.label()])
-                {
-                    gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+                let labels = [cluster.as_str(), state.label()];
+                if let Ok(gauge) = self.endpoints.get_metric_with_label_values(&labels) {
+                    gauge.set(bounded(count as u64));
                 }
             }
             gone.remove(&cluster);
@@ -79,8 +75,14 @@ impl Endpoints {
         for cluster in gone {
             for state in [EndpointState::Up, EndpointState::Down] {
                 // It was shown, so it is there.
-                let _ = self.gauges.remove_label_values(&[&cluster, state.label()]);
+                let _ = self
+                    .endpoints
+                    .remove_label_values(&[cluster.as_str(), state.label()]);
             }
         }
     }
+}
+
+fn bounded(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
