@@ -14,6 +14,7 @@ use std::sync::Arc;
 use postern_certs::UnixTime;
 use postern_chassis::whole;
 use tokio::runtime::Handle;
+use tokio::sync::MutexGuard;
 use tracing::subscriber::NoSubscriber;
 
 use crate::config::{Changes, Config, ConfigError};
@@ -71,9 +72,23 @@ impl Reload {
 
     /// Reloads. Blocks, inside a runtime.
     pub fn reload(&self) {
-        supervision::reloading();
-        self.tell(self.attempt());
-        supervision::ready();
+        match self.turn() {
+            Err(refused) => self.tell(Err(refused)),
+            Ok(_turn) => {
+                supervision::reloading();
+                self.tell(self.attempt());
+                supervision::ready();
+            }
+        }
+    }
+
+    /// Another configuration is for a process that goes on with it.
+    fn turn(&self) -> Result<MutexGuard<'_, ()>, Refused> {
+        let turn = self.parts.in_force.turn_now().ok_or(Refused::Upgrading)?;
+        match self.parts.drain.phase() {
+            Phase::Serving => Ok(turn),
+            _ => Err(Refused::Draining),
+        }
     }
 
     fn tell(&self, outcome: Result<Outcome, Refused>) {
@@ -95,10 +110,6 @@ impl Reload {
     }
 
     fn attempt(&self) -> Result<Outcome, Refused> {
-        let _turn = self.parts.in_force.turn_now().ok_or(Refused::Upgrading)?;
-        if self.parts.drain.phase() != Phase::Serving {
-            return Err(Refused::Draining);
-        }
         let config = (self.read)()?;
         let changes = Changes::between(&self.parts.in_force.config(), &config)?;
         if !changes.needs_upgrade.is_empty() {
