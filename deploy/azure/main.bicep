@@ -4,7 +4,6 @@
 //   monitoring ── network ── private-link ─┐
 //            │          └──── dns ── vaults ─┼─ files ── scale-set ── autoscale
 //            └─ identity ─────────────┘      ┘                 └───── alerts, prometheus-rules
-targetScope = 'resourceGroup'
 
 import { cluster, host, ingress, probeSettings, program, scalingBounds, serverCertificate } from 'types.bicep'
 
@@ -269,8 +268,6 @@ var drainTimeout = min(drainSeconds, terminateNoticeMinutes * 60 - drainNotice -
 
 var ingressEndpoints = map(ingresses, it => '{ address = "z${it.zone}-${regionCode}-aks.${internalDomain}:443", zone = "${it.zone}" }')
 
-// ---- modules
-
 module monitoring 'modules/monitoring.bicep' = {
   name: 'monitoring'
   params: {
@@ -369,8 +366,6 @@ module vaults 'modules/vaults.bicep' = {
     tags: tags
   }
 }
-
-// ---- the machines' files
 
 module files 'modules/files.bicep' = {
   name: 'files'

@@ -23,9 +23,9 @@ VERSIONS = {
     "Microsoft.ManagedIdentity/userAssignedIdentities": "2023-01-31",
     "Microsoft.Monitor/accounts": "2023-04-03",
     "Microsoft.Network/trafficmanagerprofiles": "2022-04-01",
-    "Microsoft.OperationalInsights/workspaces": "2023-09-01",
+    "Microsoft.OperationalInsights/workspaces": "2022-10-01",
 }
-OF_PROVIDER = {"Microsoft.Network/privateDnsZones": "2020-06-01", "Microsoft.Network/": "2024-05-01"}
+OF_PROVIDER = {"Microsoft.Network/privateDnsZones": "2024-06-01", "Microsoft.Network/": "2024-05-01"}
 
 
 def version(type_):

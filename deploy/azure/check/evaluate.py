@@ -113,6 +113,9 @@ def fold(values, first, each):
 class Template:
     """One file with its parameters given."""
 
+    # Which way each condition has gone, in any evaluation: file, offset, outcome.
+    taken = set()
+
     def __init__(self, file, given, scope=None):
         self.file = pathlib.Path(file)
         self.scope = scope or SCOPE + GROUP
@@ -280,7 +283,7 @@ class Template:
 
         def one(node, local):
             if node[0] == "if":
-                if not self.start(self.of(node[2], local), "a condition", node[1]):
+                if not self.start(self.condition(node[2], local), "a condition", node[1]):
                     return None
                 node = node[3]
             return node, local
@@ -367,7 +370,7 @@ class Template:
         if kind == "lambda":
             return lambda *values: self.of(rest[1], local | dict(zip(rest[0], values, strict=True)))
         if kind == "choice":
-            return self.of(rest[1] if self.of(rest[0], local) else rest[2], local)
+            return self.of(rest[1] if self.condition(rest[0], local) else rest[2], local)
         if kind == "unary":
             value = self.of(rest[1], local)
             return not value if rest[0] == "!" else -value
@@ -381,6 +384,11 @@ class Template:
             key = rest[1] if kind == "member" else self.of(rest[1], local)
             return self.member(self.of(rest[0], local), key, at)
         return self.fail(f"`{kind}` is not known here", at)
+
+    def condition(self, node, local):
+        value = self.of(node, local)
+        self.taken.add((self.file.name, node[1], bool(value)))
+        return value
 
     def binary(self, operator, left, right, local):
         left = self.of(left, local)

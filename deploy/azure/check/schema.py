@@ -2,16 +2,14 @@
 
     python schema.py OUT         in an environment with requirements.txt
 
-Taken over are names, types, closed sets of words, and what is required or read-only. The models are of the versions of
-the interfaces that the pinned packages speak, which are not older than the ones that the deployment names.
+Taken over are names, types, known words, and what is required or read-only. The pinned packages speak the versions of the
+interfaces that the deployment names; of Microsoft.Monitor/accounts, an earlier one.
 """
 
-import enum
 import importlib
 import json
 import re
 import sys
-import typing
 
 NETWORK, DNS, COLLECTION = "network.models", "privatedns.models", "monitor.v2022_06_01.models"
 AUTHORIZATION = "authorization.v2022_04_01.models"
@@ -20,7 +18,7 @@ AUTHORIZATION = "authorization.v2022_04_01.models"
 ROOTS = {
     "Microsoft.Authorization/roleAssignments": (AUTHORIZATION, "RoleAssignmentCreateParameters"),
     "Microsoft.Authorization/roleDefinitions": (AUTHORIZATION, "RoleDefinition"),
-    "Microsoft.Compute/virtualMachineScaleSets": ("compute.models", "VirtualMachineScaleSet"),
+    "Microsoft.Compute/virtualMachineScaleSets": ("compute.v2024_07_01.models", "VirtualMachineScaleSet"),
     "Microsoft.Insights/activityLogAlerts": ("monitor.v2020_10_01.models", "ActivityLogAlertResource"),
     "Microsoft.Insights/autoscaleSettings": ("monitor.v2022_10_01.models", "AutoscaleSettingResource"),
     "Microsoft.Insights/dataCollectionEndpoints": (COLLECTION, "DataCollectionEndpointResource"),
@@ -28,8 +26,8 @@ ROOTS = {
     "Microsoft.Insights/dataCollectionRules": (COLLECTION, "DataCollectionRuleResource"),
     "Microsoft.Insights/diagnosticSettings": ("monitor.v2021_05_01_preview.models", "DiagnosticSettingsResource"),
     "Microsoft.Insights/metricAlerts": ("monitor.v2018_03_01.models", "MetricAlertResource"),
-    "Microsoft.KeyVault/vaults": ("keyvault.models", "VaultCreateOrUpdateParameters"),
-    "Microsoft.ManagedIdentity/userAssignedIdentities": ("msi.v2024_11_30.models", "Identity"),
+    "Microsoft.KeyVault/vaults": ("keyvault.v2023_07_01.models", "VaultCreateOrUpdateParameters"),
+    "Microsoft.ManagedIdentity/userAssignedIdentities": ("msi.v2023_01_31.models", "Identity"),
     "Microsoft.Monitor/accounts": ("monitor.v2021_06_03_preview.models", "AzureMonitorWorkspaceResource"),
     "Microsoft.Network/loadBalancers": (NETWORK, "LoadBalancer"),
     "Microsoft.Network/natGateways": (NETWORK, "NatGateway"),
@@ -67,8 +65,7 @@ BY_HAND = {
         }}},
     },
 }
-PLAIN = {str: "string", int: "int", float: "number", bool: "bool"}
-OLD = {"str": "string", "int": "int", "float": "number", "bool": "bool", "object": "any", "iso-8601": "string", "duration": "string"}
+PLAIN = {"str": "string", "int": "int", "float": "number", "bool": "bool", "object": "any", "iso-8601": "string", "duration": "string"}
 REQUIRED, READ_ONLY = "required", "read_only"
 KNOWN = r":ivar {}:(?:(?!\n    :).)*?Known values\s+are:\s+(.*?)\.?\n    :vartype"
 
@@ -84,54 +81,10 @@ class Models:
         name = f"{self.prefix}.{model.__name__}"
         if name not in self.found:
             self.found[name] = {}
-            self.found[name].update(self.old(model) if hasattr(model, "_attribute_map") else self.new(model))
+            self.found[name].update(self.members(model))
         return {"model": name}
 
-    # ---- models of annotations
-
-    def new(self, model):
-        names = {**vars(typing), **vars(importlib.import_module(model.__module__)), "_models": self.module}
-        made = {}
-        for base in reversed(model.__mro__):
-            for name, hint in vars(base).get("__annotations__", {}).items():
-                field = vars(base).get(name)
-                if not hasattr(type(field), "_rest_name"):
-                    continue
-                hint = eval(hint, names) if isinstance(hint, str) else hint  # noqa: S307 the SDK's own annotations
-                wire = field._rest_name_input or name
-                if field._visibility == ["read"]:
-                    made[wire] = {READ_ONLY: True}
-                    continue
-                made[wire] = {"type": self.annotation(hint)}
-                if type(None) not in typing.get_args(hint):
-                    made[wire][REQUIRED] = True
-        return made
-
-    def annotation(self, hint):
-        if isinstance(hint, typing.ForwardRef):
-            hint = hint.__forward_arg__
-        if isinstance(hint, str):
-            hint = getattr(self.module, hint.split(".")[-1])
-        origin, args = typing.get_origin(hint), [it for it in typing.get_args(hint) if it is not type(None)]
-        if origin is typing.Union:
-            options = [self.annotation(it) for it in args]
-            words = [it for it in options if isinstance(it, dict) and "words" in it]
-            return words[0] if words else options[0]
-        if origin is list:
-            return {"list": self.annotation(args[0])}
-        if origin is dict:
-            return {"map": self.annotation(args[1])}
-        if isinstance(hint, type) and issubclass(hint, enum.Enum):
-            return {"words": sorted(it.value for it in hint)}
-        if hint in PLAIN:
-            return PLAIN[hint]
-        if isinstance(hint, type) and hasattr(hint, "_is_model"):
-            return self.reference(hint)
-        return "any" if hint in (typing.Any, object) else "string"
-
-    # ---- models of an attribute map
-
-    def old(self, model):
+    def members(self, model):
         made = {}
         for name, attribute in model._attribute_map.items():
             *outer, wire = re.split(r"(?<!\\)\.", attribute["key"])
@@ -150,9 +103,9 @@ class Models:
     def attribute(self, text, model, name):
         if text[0] in "[{":
             return {"list" if text[0] == "[" else "map": self.attribute(text[1:-1], model, name)}
-        if text in OLD:
+        if text in PLAIN:
             words = re.search(KNOWN.format(re.escape(name)), model.__doc__ or "", re.S)
-            return {"words": sorted(re.findall(r'"([^"]+)"', words[1]))} if words and text == "str" else OLD[text]
+            return {"words": sorted(re.findall(r'"([^"]+)"', words[1]))} if words and text == "str" else PLAIN[text]
         inner = getattr(self.module, text)
         kinds = getattr(inner, "_subtype_map", {})
         if kinds:

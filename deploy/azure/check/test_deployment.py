@@ -64,6 +64,22 @@ class Form(unittest.TestCase):
                 yield (*before, key)
             yield from self.paths(it, (*before, key))
 
+    def test_every_branch_of_every_template_is_taken(self):
+        for name in VARIANTS:
+            variant(name)
+        for file in [FOLDER / "main.bicep", *FOLDER.glob("modules/*.bicep")]:
+            for condition in self.conditions([it.value for it in Parser(file, file.read_text()).file()]):
+                for outcome in (True, False):
+                    place = (file.name, condition[1], outcome)
+                    self.assertIn(place, evaluate.Template.taken, file.read_text()[condition[1]:][:60])
+
+    def conditions(self, node):
+        if isinstance(node, tuple) and node[:1] in (("choice",), ("if",)):
+            yield node[2]
+        if isinstance(node, (tuple, list)):
+            for it in node:
+                yield from self.conditions(it)
+
     def test_no_two_resources_are_the_same(self):
         for name in VARIANTS:
             ids = [it.id.lower() for it in variant(name).resources]

@@ -67,13 +67,13 @@ module trafficManagers 'traffic-manager.bicep' = [for (it, i) in ingresses: {
   }
 }]
 
-resource vaultZone 'Microsoft.Network/privateDnsZones@2020-06-01' = if (empty(existingVaultZoneId)) {
+resource vaultZone 'Microsoft.Network/privateDnsZones@2024-06-01' = if (empty(existingVaultZoneId)) {
   name: vaultZoneName
   location: 'global'
   tags: tags
 }
 
-resource vaultZoneLinks 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2020-06-01' = [for id in networkIds: if (empty(existingVaultZoneId)) {
+resource vaultZoneLinks 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [for id in networkIds: if (empty(existingVaultZoneId)) {
   parent: vaultZone
   name: uniqueString(id)
   location: 'global'
@@ -86,13 +86,13 @@ resource vaultZoneLinks 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2
   }
 }]
 
-resource internalZone 'Microsoft.Network/privateDnsZones@2020-06-01' = {
+resource internalZone 'Microsoft.Network/privateDnsZones@2024-06-01' = {
   name: internalDomain
   location: 'global'
   tags: tags
 }
 
-resource internalZoneLinks 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2020-06-01' = [for id in networkIds: {
+resource internalZoneLinks 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [for id in networkIds: {
   parent: internalZone
   name: uniqueString(id)
   location: 'global'
@@ -105,7 +105,7 @@ resource internalZoneLinks 'Microsoft.Network/privateDnsZones/virtualNetworkLink
   }
 }]
 
-resource aliasRecords 'Microsoft.Network/privateDnsZones/CNAME@2020-06-01' = [for (name, i) in names: {
+resource aliasRecords 'Microsoft.Network/privateDnsZones/CNAME@2024-06-01' = [for (name, i) in names: {
   parent: internalZone
   name: name
   properties: {
@@ -117,7 +117,7 @@ resource aliasRecords 'Microsoft.Network/privateDnsZones/CNAME@2020-06-01' = [fo
   }
 }]
 
-resource hostRecords 'Microsoft.Network/privateDnsZones/A@2020-06-01' = [for host in concat(hosts, endpointHosts): {
+resource hostRecords 'Microsoft.Network/privateDnsZones/A@2024-06-01' = [for host in concat(hosts, endpointHosts): {
   parent: internalZone
   name: host.name
   properties: {

@@ -20,7 +20,7 @@ param dailyQuotaGb int
 @description('Tags of every resource.')
 param tags object
 
-resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
+resource workspace 'Microsoft.OperationalInsights/workspaces@2022-10-01' = {
   name: '${prefix}-logs'
   location: location
   tags: tags

@@ -6,7 +6,7 @@ param prefix string
 @description('Region.')
 param location string
 
-@description('Availability zones of the NAT gateway: it is in one zone, or zone-redundant where empty.')
+@description('Availability zones of the NAT gateway\'s public address.')
 param zones string[]
 
 @description('Address space, for example 10.20.0.0/16.')
