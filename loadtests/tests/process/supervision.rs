@@ -85,6 +85,11 @@ async fn a_service_manager_hears_how_the_service_is_and_which_process_it_is() {
     manager.hears("WATCHDOG=1").await;
     manager.hears("WATCHDOG=1").await;
 
+    scene.stack.postern.reload().await.unwrap();
+    manager.hears("RELOADING=1").await;
+    manager.hears("MONOTONIC_USEC=").await;
+    manager.hears("READY=1").await;
+
     let pid = scene.stack.postern.upgrade().await.unwrap();
     assert_eq!(manager.hears("MAINPID=").await, pid.to_string());
     manager.hears("READY=1").await;

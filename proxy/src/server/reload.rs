@@ -14,11 +14,12 @@ use std::sync::Arc;
 use postern_certs::UnixTime;
 use postern_chassis::whole;
 use tokio::runtime::Handle;
+use tokio::sync::MutexGuard;
 use tracing::subscriber::NoSubscriber;
 
 use crate::config::{Changes, Config, ConfigError};
 use crate::server::parts::{self, Parts, Routes};
-use crate::server::{Phase, ServerError, check};
+use crate::server::{Phase, ServerError, check, supervision};
 use crate::telemetry::Telemetry;
 use crate::upstream::{Cluster, Unresolved};
 
@@ -45,6 +46,8 @@ enum Outcome {
 enum Refused {
     #[error("this process is draining")]
     Draining,
+    #[error("this process is being upgraded; a new one reads the file by itself")]
+    Upgrading,
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("the configuration {0}")]
@@ -69,8 +72,28 @@ impl Reload {
 
     /// Reloads. Blocks, inside a runtime.
     pub fn reload(&self) {
+        match self.turn() {
+            Err(refused) => self.tell(Err(refused)),
+            Ok(_turn) => {
+                supervision::reloading();
+                self.tell(self.attempt());
+                supervision::ready();
+            }
+        }
+    }
+
+    /// Another configuration is for a process that goes on with it.
+    fn turn(&self) -> Result<MutexGuard<'_, ()>, Refused> {
+        let turn = self.parts.in_force.turn_now().ok_or(Refused::Upgrading)?;
+        match self.parts.drain.phase() {
+            Phase::Serving => Ok(turn),
+            _ => Err(Refused::Draining),
+        }
+    }
+
+    fn tell(&self, outcome: Result<Outcome, Refused>) {
         let in_force = &self.parts.in_force;
-        match self.attempt() {
+        match outcome {
             Ok(Outcome::Applied(keys)) => {
                 tracing::info!(changed = keys.join(", "), "reload: applied");
             }
@@ -87,9 +110,6 @@ impl Reload {
     }
 
     fn attempt(&self) -> Result<Outcome, Refused> {
-        if self.parts.drain.phase() != Phase::Serving {
-            return Err(Refused::Draining);
-        }
         let config = (self.read)()?;
         let changes = Changes::between(&self.parts.in_force.config(), &config)?;
         if !changes.needs_upgrade.is_empty() {

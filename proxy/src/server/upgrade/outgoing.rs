@@ -67,6 +67,8 @@ impl Upgrade {
     }
 
     async fn replace(&self) -> Result<Successor, String> {
+        // A reload that has begun comes to its end first; one that begins meanwhile is refused.
+        let _turn = self.in_force.turn().await;
         if self.drain.phase() != Phase::Serving {
             return Err("this process is draining".into());
         }

@@ -84,6 +84,7 @@ struct Scene {
     clusters: Arc<Clusters>,
     script: Arc<Script>,
     metrics: Arc<Metrics>,
+    resolver: Arc<Resolver<Arc<Script>>>,
     _running: JoinSet<()>,
 }
 
@@ -102,8 +103,10 @@ impl Scene {
             Arc::clone(&metrics),
         ));
         let mut running = JoinSet::new();
-        running.spawn(async move { resolver.run().await });
+        let runs = Arc::clone(&resolver);
+        running.spawn(async move { runs.run().await });
         Self {
+            resolver,
             clusters,
             script,
             metrics,
@@ -235,4 +238,42 @@ async fn clusters_that_are_replaced_are_followed_and_those_that_are_gone_are_not
     sleep(seconds(1)).await;
     let text = scene.metrics.render().unwrap();
     assert!(!text.contains("cluster=\"dicom\""), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_takes_the_place_of_another_has_addresses_from_the_start() {
+    let script = Script::of(&[
+        ("a.example", &[answer(&[1], 300)]),
+        ("b.example", &[answer(&[2], 300)]),
+        ("none.example", &[None]),
+    ]);
+    let scene = Scene::new(&["a.example"], script);
+    assert_eq!(scene.after(seconds(1)).await, [1]);
+    let options = scene.resolver.options.load_full();
+    let names = ["b.example", "none.example"];
+    let next = [cluster(&names)];
+    scene.resolver.prepare(&next, &options).await.unwrap();
+    scene.clusters.replace(next);
+    // Nobody has had a turn to look anything up.
+    assert_eq!(scene.after(Duration::ZERO).await, [2]);
+
+    let nowhere = [cluster(&["none.example"])];
+    // It was asked for a moment ago, and is of the cluster that is in use.
+    sleep(seconds(1)).await;
+    scene.resolver.prepare(&nowhere, &options).await.unwrap();
+    scene.clusters.replace([cluster(&["a.example"])]);
+    sleep(seconds(1)).await;
+    let refused = scene.resolver.prepare(&nowhere, &options).await;
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "upstream.clusters.dicom.endpoints: none.example is not resolved: there is no such name"
+    );
+    // What is known already is not asked for again.
+    let asked = scene.script.gaps("a.example").len();
+    scene
+        .resolver
+        .prepare(&[cluster(&["a.example"])], &options)
+        .await
+        .unwrap();
+    assert_eq!(scene.script.gaps("a.example").len(), asked);
 }
