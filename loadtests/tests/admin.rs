@@ -227,10 +227,7 @@ async fn a_drain_by_post_ends_connections_and_leaves_the_process_to_be_asked() {
         "1"
     );
     let page = stack.ask(Method::GET, "/").await.text();
-    assert!(
-        page.contains("<p class=warn>draining: drained</p>"),
-        "{page}"
-    );
+    assert!(page.contains("<h1>Drained</h1>"), "{page}");
 }
 
 #[tokio::test]

@@ -22,13 +22,14 @@ mod drain;
 mod effective;
 mod explain;
 mod page;
+mod recent;
 #[cfg(test)]
 mod tests;
 
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ALLOW, HeaderValue, ORIGIN};
@@ -41,19 +42,20 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::config::LogLevel;
+use crate::config::{Config, LogLevel};
 use crate::connection::accept::Seats;
 use crate::connection::authorize::Authorizer;
 use crate::connection::http::Connection;
 use crate::connection::registry::Registry;
 use crate::credentials::Credentials;
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, Limits, Metrics};
 use crate::readiness::Readiness;
 use crate::routing::RemoteRoutes;
 use crate::server::{Drain, InForce};
 use crate::telemetry::Telemetry;
 use crate::upstream::Clusters;
 use answer::{html, json, text};
+use recent::{Recent, Refused};
 
 /// What the admin listener shows and changes. It shows the whole process, so unlike a stage it is given all of it.
 pub struct Sources {
@@ -84,6 +86,8 @@ pub struct Sources {
 /// Answers operators.
 pub struct Admin {
     sources: Sources,
+    started: Instant,
+    recent: Recent,
     seats: Semaphore,
 }
 
@@ -94,6 +98,8 @@ impl Admin {
     pub fn new(sources: Sources) -> Self {
         Self {
             sources,
+            started: Instant::now(),
+            recent: Recent::new(Instant::now()),
             seats: Semaphore::new(CONNECTIONS_MAX),
         }
     }
@@ -158,19 +164,36 @@ impl Admin {
             ("/drain", _) => json(StatusCode::OK, &self.sources.drain.progress()),
             ("/log-level", &Method::PUT) => self.set_log_level(body).await,
             ("/log-level", _) => self.log_level(),
-            _ => html(&page::Page::of(&self.sources).to_string()),
+            _ => html(
+                &page::Page::of(&self.sources, self.started.elapsed(), self.refused()).to_string(),
+            ),
         }
     }
 
+    /// What was refused within the last minutes.
+    fn refused(&self) -> Refused {
+        let totals = self.sources.metrics.refusals().collect();
+        self.recent.take(Instant::now(), totals)
+    }
+
     fn metrics(&self) -> Answer {
+        // The page can tell what has happened since.
+        let _ = self.refused();
         let Sources {
+            in_force,
             metrics,
             authorizer,
+            clusters,
             telemetry,
             ..
         } = &self.sources;
+        metrics.capacity().limits(limits(&in_force.config()));
         metrics.route_cache(&authorizer.cache().stats());
         metrics.accept_errors(&telemetry.accept_errors);
+        metrics.capacity().endpoints(clusters.iter().map(|cluster| {
+            let (up, down): (Vec<_>, Vec<_>) = cluster.states().partition(|(_, up)| *up);
+            (cluster.name.to_string(), up.len(), down.len())
+        }));
         match metrics.render() {
             Ok(page) => answer::respond(StatusCode::OK, metrics::CONTENT_TYPE, page),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
@@ -245,6 +268,16 @@ impl Admin {
             }
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
+    }
+}
+
+/// The bounds that what is open is held against.
+fn limits(config: &Config) -> Limits {
+    let service = config.routes.service.as_ref();
+    Limits {
+        connections: config.data.connections_max,
+        requests: config.http.requests_max,
+        route_stale: service.map(|_| config.route_cache.stale_max),
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Invariant: what [`Metrics::render`] shows is exactly the table, each metric with its help.
 
+mod capacity;
 mod credentials;
 mod dns;
 mod families;
@@ -25,12 +26,13 @@ use prometheus::{
     Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
+pub use self::capacity::{Capacity, Limits};
 pub use self::dns::Dns;
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
     CacheEntry, ConfigOutcome, ConnectOutcome, CredentialUse, DistrustReason, DnsOutcome,
-    DrainPhase, LookupEnd, LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage,
-    SnapshotRefusal, StatusClass, TlsVersion, UpgradeOutcome, UpstreamGeneration,
+    DrainPhase, EndpointState, LookupEnd, LookupOutcome, Protocol, ReloadOutcome, Reused,
+    RevocationStage, SnapshotRefusal, StatusClass, TlsVersion, UpgradeOutcome, UpstreamGeneration,
 };
 pub use self::lifecycle::Lifecycle;
 use self::process::Process;
@@ -45,6 +47,7 @@ use crate::telemetry::AcceptErrors;
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
+    capacity: Capacity,
     ready: IntGauge,
     reloads: Reloads,
     lifecycle: Lifecycle,
@@ -132,6 +135,7 @@ impl Metrics {
         let endings = maker.counters("postern_connections_total")?;
         let would_refuse = maker.counters("postern_would_refuse_total")?;
         Ok(Self {
+            capacity: Capacity::new(&maker)?,
             ready: maker.gauge("postern_ready")?,
             reloads: Reloads::new(&maker)?,
             lifecycle: Lifecycle::new(&maker)?,
@@ -188,6 +192,11 @@ impl Metrics {
 
     fn sampled(&self) -> MutexGuard<'_, Sampled> {
         self.sampled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is told about the room that there is.
+    pub const fn capacity(&self) -> &Capacity {
+        &self.capacity
     }
 
     /// The probes are told that this process is ready, or is not.
@@ -267,6 +276,11 @@ impl Metrics {
     /// A request became a tunnel.
     pub fn upgraded(&self) {
         self.upgrades.inc();
+    }
+
+    /// Refusals so far, by reason.
+    pub fn refusals(&self) -> impl Iterator<Item = (Refusal, u64)> {
+        Refusal::all().map(|refusal| (refusal, self.refusals.get(&refusal)))
     }
 
     /// An attempt to connect to the ingress ended.

@@ -397,14 +397,17 @@ async fn the_page_for_people_shows_state_certificates_and_endpoints() {
         page.head
     );
     for part in [
-        concat!("<h1>Postern ", env!("CARGO_PKG_VERSION"), "</h1>"),
-        "Mode <b>enforce</b>",
-        "<p class=good>ready</p>",
-        "<tr><th>Routes generation<td>1",
-        "<td>*.dicom.example<td>",
-        "/nothing: refused: ",
-        "<td class=good>up",
-        "<td class=bad>down",
+        concat!(
+            "<footer>Postern ",
+            env!("CARGO_PKG_VERSION"),
+            " · mode enforce"
+        ),
+        "<h1>Ready</h1>",
+        "<dt>Routes<dd><span class=plain>version 1</span>",
+        "<span class=plain>*.dicom.example</span>",
+        "/nothing<p>",
+        "<span class=good>up</span>",
+        "<span class=bad>down</span>",
     ] {
         assert!(page.body.contains(part), "{part}: {}", page.body);
     }

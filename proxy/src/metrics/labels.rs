@@ -98,6 +98,14 @@ labels! {
         Previous => "previous",
     }
 
+    /// Whether an address of the ingress is up.
+    pub enum EndpointState {
+        /// It is not known to be down.
+        Up => "up",
+        /// The last attempt to connect to it failed.
+        Down => "down",
+    }
+
     /// How an attempt to connect to the ingress ended.
     pub enum ConnectOutcome {
         /// Connected, with TLS.
@@ -328,6 +336,7 @@ pub(super) fn documented() -> Vec<(&'static str, Vec<&'static str>)> {
             words::<TlsVersion>(),
         ),
         ("`resumed`, `reused`", words::<Reused>()),
+        ("`state`", words::<EndpointState>()),
         ("`generation`", words::<UpstreamGeneration>()),
         (
             "`outcome` of `postern_upstream_connects_total`",

@@ -160,6 +160,7 @@ pub fn run(
     let reload = Reload::new(read, Arc::clone(&parts), telemetry.clone());
     let services = listeners.services(config, &parts, telemetry, reload);
     parts.listening.set(true);
+    parts.metrics.capacity().workers(services.workers);
     background::watch_files(&parts)?;
     let failure = Arc::new(Mutex::new(None));
     let life = Life {
