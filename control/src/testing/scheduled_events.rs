@@ -28,7 +28,7 @@ use super::http::{Answer, Call, Handler, Server};
 const API_VERSIONS: [&str; 4] = ["2019-01-01", "2019-04-01", "2019-08-01", "2020-07-01"];
 
 // Limit: larger than any document of a scale set.
-const HUGE_BYTES: usize = 4 << 20;
+const HUGE_BYTES: usize = 1 << 20;
 
 /// An event to be planned.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ pub enum Fault {
     Hang,
     /// 200 and no document.
     Garbage,
-    /// 200 and 4 MiB.
+    /// 200 and 1 MiB.
     Huge,
 }
 
@@ -301,4 +301,88 @@ impl Listed {
 
 fn refused(status: StatusCode, error: &str) -> Answer {
     Answer::new(status, json!({ "error": error }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENTS: &str = "/metadata/scheduledevents?api-version=2020-07-01";
+
+    async fn ask(service: &ScheduledEvents, path: &str, header: &str, body: &str) -> (u16, Value) {
+        let client = reqwest::Client::new();
+        let url = format!("{}{path}", service.url());
+        let request = match body {
+            "" => client.get(url),
+            body => client.post(url).body(body.to_owned()),
+        };
+        let answer = request.header(header, "true").send().await.unwrap();
+        let status = answer.status().as_u16();
+        let text = answer.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or_default())
+    }
+
+    async fn look(service: &ScheduledEvents) -> Value {
+        let (status, document) = ask(service, EVENTS, "Metadata", "").await;
+        assert_eq!(status, 200, "{document}");
+        document
+    }
+
+    #[tokio::test]
+    async fn it_wants_the_header_and_a_version_that_it_knows() {
+        let service = ScheduledEvents::start("us").await.unwrap();
+        for (path, header) in [
+            (EVENTS, "Not-Metadata"),
+            ("/metadata/scheduledevents", "Metadata"),
+            ("/metadata/scheduledevents?api-version=latest", "Metadata"),
+        ] {
+            assert_eq!(ask(&service, path, header, "").await.0, 400, "{path}");
+        }
+        let compute = "/metadata/instance/compute?api-version=2021-02-01";
+        let (_, compute) = ask(&service, compute, "Metadata", "").await;
+        assert_eq!(compute["name"], "us");
+    }
+
+    #[tokio::test]
+    async fn an_event_begins_when_its_time_has_come_or_when_it_is_acknowledged() {
+        let service = ScheduledEvents::start("us").await.unwrap();
+        let empty = look(&service).await;
+        assert_eq!(empty["Events"], json!([]));
+        let notice = Duration::from_mins(1);
+        let first = service.plan(Plan::new("Terminate", "us", notice));
+        let second = service.plan(Plan::new("Reboot", "us", notice * 2));
+        let planned = look(&service).await;
+        assert_eq!(planned["Events"][0]["EventStatus"], "Scheduled");
+        let not_before = planned["Events"][0]["NotBefore"].as_str().unwrap();
+        assert!(not_before.ends_with(" GMT"), "{not_before}");
+
+        service.clock().set_ahead(61);
+        let begun = look(&service).await;
+        assert_eq!(begun["Events"][0]["EventStatus"], "Started");
+        assert_eq!(begun["Events"][0]["NotBefore"], "");
+        assert_eq!(begun["Events"][1]["EventStatus"], "Scheduled");
+
+        let acknowledge = |id: &str| json!({ "StartRequests": [{ "EventId": id }] }).to_string();
+        for (body, status) in [
+            (acknowledge("nobody"), 400),
+            ("{}".to_owned(), 400),
+            (acknowledge(&second), 200),
+        ] {
+            assert_eq!(ask(&service, EVENTS, "Metadata", &body).await.0, status);
+        }
+        let acknowledged = look(&service).await;
+        assert_eq!(acknowledged["Events"][1]["EventStatus"], "Started");
+        assert_eq!(service.acknowledgements()[0].event, second);
+        service.remove(&first);
+        let rest = look(&service).await;
+        assert_eq!(rest["Events"].as_array().unwrap().len(), 1);
+        let incarnations = [empty, planned, begun, acknowledged, rest];
+        let grows = |one: &Value| one["DocumentIncarnation"].as_u64();
+        assert!(
+            incarnations
+                .windows(2)
+                .all(|pair| grows(&pair[0]) < grows(&pair[1]))
+        );
+        assert_eq!(service.looks(), 5);
+    }
 }

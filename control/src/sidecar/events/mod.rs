@@ -152,13 +152,12 @@ impl Watch {
     }
 
     async fn ask(&mut self) -> Result<(String, Vec<Event>), ImdsError> {
-        let machine = match &self.machine {
-            Some(machine) => machine.clone(),
-            None => {
-                let machine = self.imds.name().await?;
-                tracing::info!(machine, "scheduled events: the name of this machine");
-                self.machine.insert(machine).clone()
-            }
+        let machine = if let Some(machine) = &self.machine {
+            machine.clone()
+        } else {
+            let machine = self.imds.name().await?;
+            tracing::info!(machine, "scheduled events: the name of this machine");
+            self.machine.insert(machine).clone()
         };
         Ok((machine, self.imds.events().await?))
     }

@@ -124,7 +124,7 @@ async fn upload(mut connection: Connection) -> Result<Instant, Broken> {
             sleep(PAUSE).await;
         }
         // What has become of it, the answer tells.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         answer = answer => match answer {

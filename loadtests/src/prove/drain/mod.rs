@@ -3,7 +3,7 @@
 //! Two Posterns, and `HAProxy` before them, which probes. One of the two is told to drain, by SIGTERM or by
 //! `POST /drain` first; the load balancer notices while it still accepts; then connections are asked to end and come
 //! back to the other. As soon as its data listener is closed another instance takes its address, although the old one
-//! still has uploads and WebSockets, and the other one of the two is next.
+//! still carries what takes long (an upload, a WebSocket), and the other one of the two is next.
 
 mod deadline;
 mod pair;
@@ -22,7 +22,9 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "drain",
     promise: "Instances behind a load balancer are drained and replaced without one failed request, and no connection is cut before its deadline.",
     // What drains is watched beside the next drain, on this thread.
-    run: |run| -> Running { Box::pin(async { LocalSet::new().run_until(prove(run)).await }) },
+    run: |run| -> Running {
+        Box::pin(async { LocalSet::new().run_until(Box::pin(prove(run))).await })
+    },
 };
 
 /// How often, and how long what is to outlive a drain lasts.

@@ -2,7 +2,13 @@
 //!
 //! Those who are connected stay until an answer, or GOAWAY, says that the connection ends. New ones come as long as the
 //! load balancer sends them: until its probe has noticed. An upload goes on for a while after nothing more is accepted.
+//!
+//! Over HTTP/2 a request may cross the GOAWAY that says that it is not answered any more: "activity on streams numbered
+//! higher than the last stream identifier was not or will not be processed" (RFC 9113, section 6.8). It is sent
+//! elsewhere, and must not have been seen behind Postern.
 
+use std::error::Error as _;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -17,7 +23,7 @@ use super::machine::{Machine, Seen};
 use crate::check::{Broken, expect, with_causes};
 use crate::proxy_v2::Header;
 use crate::stack::accounts::{HOST_A, LINK_A};
-use crate::stack::client::{BodyError, ClientError, Connection, Protocol, Tls, streaming};
+use crate::stack::client::{Answer, BodyError, ClientError, Connection, Protocol, Tls, streaming};
 
 const REQUEST_PAUSE: Duration = Duration::from_millis(25);
 const UPLOAD_PAUSE: Duration = Duration::from_millis(50);
@@ -35,11 +41,13 @@ pub(super) struct Told {
     /// When the last upload was answered.
     pub(super) uploaded: Option<SystemTime>,
     pub(super) failures: Vec<String>,
+    /// The paths of requests that crossed a GOAWAY.
+    pub(super) crossed: Vec<String>,
 }
 
 /// What one customer did.
 enum Done {
-    Requests(u64),
+    Requests { count: u64, crossed: Option<String> },
     Uploaded(SystemTime),
 }
 
@@ -49,7 +57,7 @@ pub(super) struct Clients(JoinSet<Result<Done, Broken>>);
 #[derive(Clone)]
 struct Client {
     tls: Tls,
-    data: std::net::SocketAddr,
+    data: SocketAddr,
     protocol: Protocol,
     seen: watch::Receiver<Seen>,
 }
@@ -78,7 +86,10 @@ impl Clients {
         let mut told = Told::default();
         while let Some(done) = self.0.join_next().await {
             match done {
-                Ok(Ok(Done::Requests(count))) => told.requests += count,
+                Ok(Ok(Done::Requests { count, crossed })) => {
+                    told.requests += count;
+                    told.crossed.extend(crossed);
+                }
                 Ok(Ok(Done::Uploaded(at))) => {
                     told.uploads += 1;
                     told.uploaded = told.uploaded.max(Some(at));
@@ -102,28 +113,32 @@ impl Client {
     /// One request after the other, on one connection, until it is told to go.
     async fn stay(self) -> Result<Done, Broken> {
         let mut connection = self.connect().await?;
-        let mut count = 0;
+        let (mut count, mut crossed) = (0, None);
         loop {
             if connection.is_closed() {
                 let announced = self.protocol == Protocol::Http2;
                 expect(announced, || format!("cut after {count} requests"))?;
-                return Ok(Done::Requests(count));
+                break;
             }
             let nonce = Uuid::new_v4().to_string();
-            match connection.get(&format!("/nonce/{nonce}")).await {
+            let path = format!("/nonce/{nonce}");
+            match connection.get(&path).await {
                 Ok(answer) => {
                     count += 1;
                     expect(answer.text() == nonce, || answer.summary())?;
                     if answer.header(CONNECTION.as_str()) == "close" {
-                        return Ok(Done::Requests(count));
+                        break;
                     }
                 }
-                // GOAWAY came before it was sent: nothing is lost by sending it elsewhere.
-                Err(ClientError::Http(error)) if error.is_canceled() && connection.is_closed() => {}
+                Err(ClientError::Http(error)) if has_crossed(&error) => {
+                    crossed = Some(path);
+                    break;
+                }
                 Err(error) => return Err(error.into()),
             }
             tokio::time::sleep(REQUEST_PAUSE).await;
         }
+        Ok(Done::Requests { count, crossed })
     }
 
     /// A connection for each request, as long as the load balancer sends them here.
@@ -140,7 +155,8 @@ impl Client {
             count += 1;
             tokio::time::sleep(REQUEST_PAUSE).await;
         }
-        Ok(Done::Requests(count))
+        let crossed = None;
+        Ok(Done::Requests { count, crossed })
     }
 
     /// An upload that began before, and ends a while after nothing more is accepted.
@@ -165,11 +181,19 @@ impl Client {
             bytes
         };
         let (answer, bytes) = tokio::join!(connection.send(request), send);
-        let answer = crate::stack::client::Answer::read(answer?).await?;
+        let answer = Answer::read(answer?).await?;
         let at = SystemTime::now();
         expect(answer.json()["bytes"] == bytes, || {
             format!("of an upload of {bytes} bytes: {}", answer.summary())
         })?;
         Ok(Done::Uploaded(at))
     }
+}
+
+/// Whether GOAWAY without an error came before the request could be answered.
+fn has_crossed(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(|cause: &h2::Error| {
+        cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR)
+    })
 }

@@ -44,7 +44,7 @@ const SLACK: Duration = Duration::from_millis(1500);
 async fn prove(run: Run) -> Result<Proof, Broken> {
     let rounds = if run.quick { ROUNDS_QUICK } else { ROUNDS };
     let mut proof = Proof::default();
-    let (mut requests, mut uploads, mut failed) = (0, 0, 0);
+    let (mut requests, mut uploads, mut crossed, mut failed) = (0, 0, 0, 0);
     for round in 1..=rounds {
         let machine = Machine::start(&run.folder.join(round.to_string())).await?;
         let eye = machine.eye();
@@ -73,9 +73,16 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
         );
         requests += told.requests;
         uploads += told.uploads;
-        failed += told.failures.len();
+        let lost = processed(&machine, &told);
+        for path in &lost {
+            proof.broken(&format!(
+                "{path} crossed GOAWAY and was processed nevertheless"
+            ));
+        }
+        failed += told.failures.len() + lost.len();
+        crossed += told.crossed.len();
     }
-    let outcome = never_ends(&run.folder.join("never-ends"), &mut proof).await;
+    let outcome = Box::pin(never_ends(&run.folder.join("never-ends"), &mut proof)).await;
     proof.row(
         "what never ends is cut at the deadline, whoever of two sidecars is there",
         outcome,
@@ -83,6 +90,7 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
     proof.figure("rounds", rounds);
     proof.figure("requests", requests);
     proof.figure("uploads", uploads);
+    proof.figure("crossed_goaway", crossed);
     proof.figure("failed", failed);
     Ok(proof)
 }
@@ -103,6 +111,13 @@ async fn not_concerned(machine: &Machine) -> Result<String, Broken> {
     expect(acknowledged.is_empty(), || format!("{acknowledged:?}"))?;
     counted(machine, "ignored").await?;
     Ok(format!("{LOOKS} looks later Postern is {phase}"))
+}
+
+/// Of the requests that crossed GOAWAY, those that the ingress saw.
+fn processed(machine: &Machine, told: &Told) -> Vec<String> {
+    let lines = machine.stack.ingress.seen().all();
+    let seen = |path: &&String| lines.iter().any(|line| line["uri"] == path.as_str());
+    told.crossed.iter().filter(seen).cloned().collect()
 }
 
 async fn counted(machine: &Machine, outcome: &str) -> Result<String, Broken> {

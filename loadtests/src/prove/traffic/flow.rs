@@ -176,7 +176,7 @@ impl Flow {
         match self.kind.sort {
             Sort::Uploads => upload(connection, self.shared.targets.upload_time).await,
             // As a coin falls.
-            _ if Uuid::new_v4().as_u128() % 2 == 0 => post(connection).await,
+            _ if Uuid::new_v4().as_u128().is_multiple_of(2) => post(connection).await,
             _ => get(connection).await,
         }
     }

@@ -28,20 +28,27 @@ pub(super) const SCENARIO: Scenario = Scenario {
 /// How often, and how long an upload lasts.
 struct Length {
     upgrades: u32,
-    /// After so many upgrades each thing that must be refused is tried.
+    /// What must be refused, and after how many upgrades each time.
+    refused: &'static [Refused],
     refused_every: u32,
     upload: Duration,
+    /// So many clients with an upload, and with a WebSocket, over each protocol.
+    lasting: u32,
 }
 
 const FULL: Length = Length {
     upgrades: 20,
+    refused: Refused::ALL,
     refused_every: 7,
     upload: Duration::from_mins(2),
+    lasting: 6,
 };
 const QUICK: Length = Length {
     upgrades: 3,
+    refused: Refused::QUICK,
     refused_every: 3,
     upload: Duration::from_secs(5),
+    lasting: 2,
 };
 
 /// Customers work with each process for so long.
@@ -70,13 +77,14 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
     let mut proof = Proof::default();
     let traffic = Traffic::start(Targets {
         upload_time: length.upload,
+        lasting: length.lasting,
         ..Targets::new(vec![postern.data()], site.tls.clone())
     });
     let mut took = Latency::default();
     for count in 1..=length.upgrades {
         tokio::time::sleep(PAUSE).await;
         if count % length.refused_every == 0 {
-            for refused in Refused::ALL {
+            for refused in length.refused {
                 let outcome = refused.prove(&mut postern, &program).await;
                 proof.row(refused.claim(), outcome);
             }
@@ -98,7 +106,7 @@ async fn prove(run: Run) -> Result<Proof, Broken> {
     let text = || format!("{} of them", took.count());
     proof.row(claim, ended.map(|()| text()).map_err(Broken::from));
     let last = Process::of(&postern);
-    proof.row("nothing is left open", left_open(&last, fresh));
+    proof.row("nothing is left open", left_open(last, fresh));
     proof.figure("upgrades", took.count());
     proof.figure("longest_upgrade_milliseconds", took.longest_milliseconds());
     proof.figure("last_descriptors", last.descriptors()?);
@@ -125,7 +133,7 @@ async fn upgrade(postern: &mut Postern, program: &Program) -> Result<Duration, B
     Ok(took)
 }
 
-fn left_open(last: &Process, fresh: usize) -> Result<String, Broken> {
+fn left_open(last: Process, fresh: usize) -> Result<String, Broken> {
     let descriptors = last.descriptors()?;
     let text = format!("{descriptors} descriptors, {fresh} in the first process when it had begun");
     expect(descriptors <= fresh + DESCRIPTORS_MORE_MAX, || text.clone())?;

@@ -20,12 +20,14 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    pub(super) const ALL: [Self; 4] = [
+    pub(super) const ALL: &[Self] = &[
         Self::Fails,
         Self::Hangs,
         Self::NeverReady,
         Self::BadConfiguration,
     ];
+    /// Those that one has to wait for but once.
+    pub(super) const QUICK: &[Self] = &[Self::Fails, Self::NeverReady, Self::BadConfiguration];
 
     pub(super) const fn claim(self) -> &'static str {
         match self {
@@ -46,7 +48,7 @@ impl Refused {
         let refusals = [("outcome", "refused")];
         let count = async |postern: &Postern| {
             let metrics = postern.metrics().await?;
-            Ok::<_, Broken>(metrics.sum("postern_upgrades_total", &refusals))
+            Ok::<_, Broken>(metrics.sum("postern_process_upgrades_total", &refusals))
         };
         let counted = count(postern).await?;
         let good = std::fs::read_to_string(postern.config())?;

@@ -5,7 +5,7 @@ use postern_loadtests::stack::client::Protocol;
 use postern_loadtests::stack::postern::Reloaded;
 use rustix::process::Signal;
 
-use super::{admin, edit, in_force, other_ingress, reload, reloads, saw, takes_up};
+use super::{admin, comes_to, edit, in_force, other_ingress, reload, reloads, saw, takes_up};
 use crate::scene::{SOON, Scene, until};
 
 #[tokio::test]
@@ -18,7 +18,8 @@ async fn a_drain_keeps_to_what_was_reloaded_and_refuses_to_reload() {
     takes_up(&mut scene, &drain, "drain.timeout").await;
     scene.stack.postern.signal(Signal::TERM).unwrap();
     let line = scene.said("drain: not accepting").await;
-    assert_eq!(line["timeout_seconds"], 2.0, "{line}");
+    let left = line["timeout_seconds"].as_f64();
+    assert!(left.is_some_and(|left| left <= 2.0), "{line}");
     let refused = reload(&mut scene, &[("timeout = \"2s\"", "timeout = \"3s\"")]).await;
     assert_eq!(
         refused,
@@ -94,7 +95,8 @@ async fn what_is_not_good_changes_nothing_and_says_why() {
         assert_eq!(in_force(&scene).await, before);
         let path = format!("/nonce/{number}");
         assert_eq!(scene.status(LINK_A, HOST_A, &path).await, 200);
-        assert!(scene.ingress_saw(&path) && !saw(&other, &path), "{to}");
+        comes_to(&scene.stack.ingress, &path).await;
+        assert!(!saw(&other, &path), "{to}");
         assert!((reloads(&scene, "refused").await - f64::from(number)).abs() < 0.5);
         assert!(scene.metric_is("postern_reload_refused", &[], 1.0).await);
         let told = admin(&scene, "/config").await;
@@ -121,7 +123,7 @@ async fn what_is_not_good_changes_nothing_and_says_why() {
     )
     .await;
     assert_eq!(scene.status(LINK_A, HOST_A, "/nonce/last").await, 200);
-    assert!(saw(&other, "/nonce/last"));
+    comes_to(&other, "/nonce/last").await;
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@ use super::super::{EventKind, Outcome};
 use super::scene::{NOTICE, Play, Scene, US};
 use crate::testing::scheduled_events::Plan;
 
-/// Of the notice, what Postern is given: without the margin, and the moment that it needs to cut.
-const GIVEN: Duration = NOTICE
-    .saturating_sub(Duration::from_secs(5))
-    .saturating_sub(Duration::from_secs(1));
+/// What Postern is given when the notice is so many seconds old: without the margin, and the moment that it needs to cut.
+fn given(age: u64) -> Duration {
+    Duration::from_secs(NOTICE.as_secs() - 5 - 1 - age)
+}
 
 #[tokio::test]
 async fn it_is_acknowledged_when_postern_has_drained_and_no_sooner() {
@@ -18,7 +18,7 @@ async fn it_is_acknowledged_when_postern_has_drained_and_no_sooner() {
     assert_eq!(scene.postern.asked(), [Duration::ZERO; 0]);
     let event = scene.plan("Terminate");
     scene.at(1).await;
-    assert_eq!(scene.postern.asked(), [GIVEN - Duration::from_secs(1)]);
+    assert_eq!(scene.postern.asked(), [given(1)]);
     scene.until(10).await;
     scene.postern.plays(Play::Says("ending", 0));
     scene.until(60).await;
@@ -97,7 +97,7 @@ async fn an_event_that_names_others_too_drains_and_is_never_acknowledged() {
     plan.machines.push("postern-weu_4".into());
     let event = scene.imds.plan(plan);
     scene.at(0).await;
-    assert_eq!(scene.postern.asked(), [GIVEN]);
+    assert_eq!(scene.postern.asked(), [given(0)]);
     scene.postern.plays(Play::Says("drained", 0));
     scene.until(310).await;
     assert_eq!(scene.acknowledged(), [""; 0]);
@@ -143,10 +143,7 @@ async fn an_event_that_begins_too_soon_is_drained_for_faster() {
     assert_eq!(request.send().await.unwrap().status(), 200);
     scene.at(4).await;
     let asked = scene.postern.asked();
-    assert_eq!(
-        asked,
-        [GIVEN - Duration::from_secs(1), Duration::from_secs(4)]
-    );
+    assert_eq!(asked, [given(1), Duration::from_secs(4)]);
     scene.postern.plays(Play::Says("drained", 0));
     scene.at(5).await;
     assert!((scene.counted(EventKind::Redeploy, Outcome::Started) - 1.0).abs() < 0.1);
@@ -183,8 +180,7 @@ async fn another_process_goes_on_where_one_has_ended() {
     scene.restart();
     scene.at(21).await;
     // The same deadline.
-    let second = Duration::from_secs(1);
-    assert_eq!(scene.postern.asked(), [GIVEN - second, GIVEN - 21 * second]);
+    assert_eq!(scene.postern.asked(), [given(1), given(21)]);
     scene.postern.plays(Play::Says("drained", 0));
     scene.at(22).await;
     assert_eq!(scene.acknowledged(), [event.as_str()]);

@@ -19,7 +19,7 @@ use crate::testing::scheduled_events::{Plan, ScheduledEvents};
 /// What this machine is called.
 pub(super) const US: &str = "postern-weu_3";
 /// The notice that events have.
-pub(super) const NOTICE: Duration = Duration::from_secs(300);
+pub(super) const NOTICE: Duration = Duration::from_mins(5);
 
 pub(super) struct Scene {
     pub(super) imds: ScheduledEvents,
@@ -126,6 +126,7 @@ async fn listen(address: SocketAddr, script: &Arc<Script>) -> Server {
 impl Scene {
     pub(super) async fn start() -> Self {
         let imds = ScheduledEvents::start(US).await.unwrap();
+        imds.clock().stop_at(imds.clock().now());
         let postern = Played::start().await;
         let options = ScheduledEventsOptions {
             endpoint: imds.url(),
@@ -155,8 +156,8 @@ impl Scene {
     /// A step at this second. Returns how long to rest.
     pub(super) async fn at(&mut self, second: i64) -> Duration {
         self.seconds = second;
-        self.imds.clock().set_ahead(second);
         let now = self.started.as_second() + second;
+        self.imds.clock().stop_at(now);
         self.watch.step(Timestamp::from_second(now).unwrap()).await
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::{EventKind, Outcome};
-use super::scene::{Play, Scene};
+use super::scene::{Play, Scene, US};
 use crate::testing::scheduled_events::Fault;
 
 const BEGINS: &str = "does not say what is planned";
@@ -99,6 +99,23 @@ async fn a_metadata_service_that_hangs_does_not_hold_up_a_drain() {
         began.elapsed()
     );
     assert_eq!(scene.said_that(BEGINS), 1);
+}
+
+#[tokio::test]
+async fn the_first_answer_may_take_two_minutes() {
+    let mut scene = Scene::start().await;
+    scene.options.vm_name = Some(US.into());
+    scene.restart();
+    scene.imds.set_fault(Some(Fault::Status(500)));
+    // Connects, so that nothing but the answer is waited for.
+    scene.at(0).await;
+    scene.imds.set_fault(Some(Fault::Hang));
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    scene.at(10).await;
+    let waited = began.elapsed();
+    assert!(waited > Duration::from_mins(2), "{waited:?}");
+    assert!(waited < Duration::from_mins(3), "{waited:?}");
 }
 
 #[tokio::test]
