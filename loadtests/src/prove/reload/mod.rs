@@ -8,7 +8,6 @@ mod settings;
 
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::time::{Instant, interval};
 
 use super::latency::Latency;
@@ -168,7 +167,7 @@ impl<'a> Stage<'a> {
     async fn are_in_use(&mut self, settings: Settings) -> Result<(), Broken> {
         let answer = self.kept.get("/identity").await?.json();
         let port = self.places.ingress(settings).port().to_string();
-        expect(answer["port"] == Value::from(port), || {
+        expect(answer["port"] == port, || {
             format!(
                 "{settings:?}: an open connection goes to port {}",
                 answer["port"]

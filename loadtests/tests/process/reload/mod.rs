@@ -1,5 +1,6 @@
 //! SIGHUP: another configuration while connections are open. All of it is taken up, or nothing.
 
+mod names;
 mod refused;
 
 use bytes::Bytes;
