@@ -51,7 +51,7 @@ pub struct PosternOptions {
     pub environment: Vec<(String, String)>,
     /// The data listener's address; a free one on the loopback interface if `None`.
     pub listen: Option<SocketAddr>,
-    /// The program; the one that was built beside this one if `None`.
+    /// The program, such as a link to it that a test has point elsewhere; the one that was built if `None`.
     pub program: Option<PathBuf>,
 }
 
@@ -149,8 +149,11 @@ impl Postern {
             configuration([data, probe, admin], credentials, options),
         )?;
 
-        let program = options.program.clone();
-        let mut command = Command::new(program.map_or_else(|| binary("postern"), Ok)?);
+        let program = match &options.program {
+            Some(program) => program.clone(),
+            None => binary("postern")?,
+        };
+        let mut command = Command::new(program);
         command
             .arg("run")
             .arg("-c")

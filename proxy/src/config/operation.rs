@@ -90,7 +90,7 @@ options! {
     pub struct UpgradeOptions {
         /// Time until the new process must be ready. If it is not, it is ended, and this one goes on.
         #[serde(with = "period")]
-        pub timeout: Duration = Duration::from_secs(60);
+        pub timeout: Duration = Duration::from_mins(1);
     }
 }
 

@@ -28,7 +28,6 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
 use tokio_rustls::server::TlsStream;
 
-use crate::connection::Connections;
 use crate::connection::accept::Seat;
 use crate::connection::authorize::Standing;
 use crate::connection::client_hello::TlsIo;
@@ -39,6 +38,7 @@ use crate::connection::http1::Http1;
 use crate::connection::http2::Http2;
 use crate::connection::registry::{Entry, Registry};
 use crate::connection::signals::{End, Signal, Signals};
+use crate::connection::{Born, Connections};
 use crate::outcome::{Ending, Refusal};
 use crate::request;
 use crate::request::body::{AnswerBody, Incoming};
@@ -101,10 +101,8 @@ pub struct Connection {
     /// Whether anything moves.
     pub activity: Activity,
     spoken: OnceLock<Spoken>,
-    /// Whether it was accepted before, but ready only after, this process stopped accepting.
-    pub born_draining: bool,
-    /// Whether that was so late that connections like it were closed by then: its requests are refused.
-    pub late: bool,
+    /// When in the life of the process it got ready.
+    pub born: Born,
     last_answer: AtomicBool,
     cut: AtomicBool,
     closing: Notify,
@@ -117,8 +115,7 @@ impl Connection {
     /// What the stages before learned, and what is read and written.
     pub fn new(
         secured: Secured,
-        born_draining: bool,
-        late: bool,
+        born: Born,
         registry: &Arc<Registry<Self>>,
     ) -> (Arc<Self>, Box<TlsStream<TlsIo>>) {
         let http2 = secured.is_http2();
@@ -139,9 +136,8 @@ impl Connection {
             sni: secured.sni,
             activity: Activity::new(),
             spoken: OnceLock::new(),
-            born_draining,
-            late,
-            last_answer: AtomicBool::new(born_draining),
+            born,
+            last_answer: AtomicBool::new(born != Born::Serving),
             cut: AtomicBool::new(false),
             closing: Notify::new(),
             tunnel: Mutex::default(),

@@ -62,6 +62,28 @@ pub enum Closing {
     Everything,
 }
 
+/// When in the life of the process a connection got ready for requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Born {
+    /// While it accepted.
+    Serving,
+    /// When it had stopped accepting.
+    Draining,
+    /// When connections like it were closed already: its requests are refused.
+    Late,
+}
+
+impl Born {
+    /// Now, in a process that drains or does not, and closes these.
+    pub fn now(draining: bool, closing: Closing) -> Self {
+        match closing {
+            _ if !draining => Self::Serving,
+            Closing::Nothing => Self::Draining,
+            Closing::Idle | Closing::Everything => Self::Late,
+        }
+    }
+}
+
 /// What the stages of a connection use. One for each worker thread and configuration: a connection keeps the bounds that
 /// it was opened with.
 #[derive(Clone)]
@@ -127,9 +149,9 @@ fn serve_http(
     own.metrics
         .handshake(secured.tls_version(), secured.resumed(), secured.handshake);
     let draining = *drain.borrow_and_update();
-    let late = *own.closing.borrow() >= Closing::Idle;
+    let born = Born::now(draining, *own.closing.borrow());
     let routes = secured.watch.take();
-    let (connection, stream) = http::Connection::new(secured, draining, late, &own.registry);
+    let (connection, stream) = http::Connection::new(secured, born, &own.registry);
     async move {
         let ending = http::serve(&own, connection, stream, drain, routes).await;
         story.end(&own, ending);

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::connection::authorize::Reconsidered;
 use crate::connection::http::{Connection, Options};
-use crate::connection::{Closing, Connections};
+use crate::connection::{Born, Closing, Connections};
 use crate::outcome::Ending;
 use crate::routing::RouteWatch;
 
@@ -87,7 +87,7 @@ impl<'a> Signals<'a> {
             own,
             connection,
             // Whoever is born draining is ended by a tick, after its request.
-            draining: connection.born_draining,
+            draining: connection.born != Born::Serving,
             drain,
             closing,
             heeded,
@@ -203,10 +203,10 @@ impl<'a> Signals<'a> {
     fn outstays(&self, options: Options) -> bool {
         let Connection { activity, .. } = self.connection;
         let silent = activity.silence() >= options.header_timeout;
-        if self.connection.born_draining {
-            silent || activity.served() > 0
-        } else {
+        if self.connection.born == Born::Serving {
             silent && self.heeded == Closing::Idle && self.idle()
+        } else {
+            silent || activity.served() > 0
         }
     }
 

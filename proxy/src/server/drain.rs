@@ -50,6 +50,7 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Plan {
     began: Timestamp,
+    started: Instant,
     /// From here on, nothing is accepted.
     ending: Instant,
     /// How long an HTTP/1.1 connection may then be idle.
@@ -192,7 +193,7 @@ impl Drain {
             self.readiness.drain();
             self.metrics.ready(false);
             tracing::info!(
-                notice_seconds = self.left(|plan| plan.ending),
+                notice_seconds = self.seconds(|plan| plan.ending - plan.started),
                 connections = connections(),
                 "drain: not ready; waiting for the probes to notice"
             );
@@ -203,7 +204,7 @@ impl Drain {
         }
         self.ending.send_replace(true);
         tracing::info!(
-            timeout_seconds = self.left(|plan| plan.deadline),
+            timeout_seconds = self.seconds(|plan| plan.deadline - plan.ending),
             connections = connections(),
             "drain: not accepting; connections are asked to end"
         );
@@ -248,13 +249,10 @@ impl Drain {
         }
     }
 
-    /// Seconds until a point of the plan.
-    fn left(&self, point: impl Fn(&Plan) -> Instant) -> f64 {
-        let at = self.state.borrow().plan.as_ref().map(point);
-        at.map_or(Duration::ZERO, |at| {
-            at.saturating_duration_since(Instant::now())
-        })
-        .as_secs_f64()
+    /// A length of time of the plan, in seconds.
+    fn seconds(&self, of: impl Fn(&Plan) -> Duration) -> f64 {
+        let plan = self.state.borrow().plan;
+        plan.as_ref().map_or(Duration::ZERO, of).as_secs_f64()
     }
 
     async fn empty(&self) {
@@ -284,6 +282,7 @@ impl Plan {
         let now = Instant::now();
         Self {
             began: Timestamp::now(),
+            started: now,
             ending: now + notice,
             idle_grace: options.idle_grace,
             deadline: now + whole,
@@ -321,7 +320,7 @@ mod tests {
     fn drain() -> (Arc<Drain>, Arc<Seats>) {
         let options = DrainOptions {
             notice: Duration::from_secs(10),
-            timeout: Duration::from_secs(300),
+            timeout: Duration::from_mins(5),
             idle_grace: Duration::from_secs(30),
         };
         let metrics = Arc::new(Metrics::new(Mode::Enforce, AccessLog::off()).unwrap());

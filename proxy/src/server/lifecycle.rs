@@ -223,7 +223,7 @@ async fn refuse_each(signal: &mut Signal, upgrade: &Upgrade, why: &str) {
     while signal.recv().await.is_some() {
         upgrade.refuse(why);
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);

@@ -51,8 +51,8 @@ pub struct Listeners {
 
 /// What pingora is to run.
 pub struct Services {
-    /// The services.
-    pub services: Vec<Box<dyn ServiceWithDependents>>,
+    /// All of them.
+    pub all: Vec<Box<dyn ServiceWithDependents>>,
     /// How many of them are workers.
     pub workers: usize,
     /// The sockets, for whoever takes over.
@@ -203,7 +203,7 @@ impl Listeners {
             services.push(Box::new(following));
         }
         Services {
-            services,
+            all: services,
             workers: self.workers,
             fds: self.fds,
             opening,

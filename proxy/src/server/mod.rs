@@ -181,7 +181,7 @@ pub fn run(
         failure: Arc::clone(&failure),
     };
     let mut server = Server::new_with_opt_and_conf(None, pingora());
-    server.add_services(supervision::watch(services.services)?);
+    server.add_services(supervision::watch(services.all)?);
     server.run(RunArgs {
         shutdown_signal: Box::new(life),
     });

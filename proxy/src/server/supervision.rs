@@ -74,11 +74,12 @@ pub fn watch(
     let feed = move || {
         loop {
             std::thread::sleep(interval);
-            match pulses.iter().find(|pulse| pulse.age() > interval) {
+            let now = Instant::now();
+            match late(&pulses, now, interval) {
                 None => tell(&[NotifyState::Watchdog]),
                 Some(pulse) => tracing::error!(
                     thread = pulse.name,
-                    silent_seconds = pulse.age().as_secs_f64(),
+                    silent_seconds = pulse.age(now).as_secs_f64(),
                     "watchdog: a thread does not answer; the service manager is not told that all is well"
                 ),
             }
@@ -89,6 +90,12 @@ pub fn watch(
         .spawn(feed)
         .map_err(ServerError::Thread)?;
     Ok(watched)
+}
+
+/// A thread that has not had a turn for longer than this.
+fn late(pulses: &[Arc<Pulse>], now: Instant, limit: Duration) -> Option<&Pulse> {
+    let late = pulses.iter().find(|pulse| pulse.age(now) > limit);
+    late.map(Arc::as_ref)
 }
 
 /// When a thread has last had a turn.
@@ -107,15 +114,16 @@ impl Pulse {
         }
     }
 
-    fn beat(&self) {
-        let millis = self.since.elapsed().as_millis();
+    fn beat(&self, now: Instant) {
+        let millis = now.saturating_duration_since(self.since).as_millis();
         let millis = u64::try_from(millis).unwrap_or(u64::MAX);
         self.last_millis.store(millis, Ordering::Relaxed);
     }
 
-    fn age(&self) -> Duration {
+    fn age(&self, now: Instant) -> Duration {
         let last = Duration::from_millis(self.last_millis.load(Ordering::Relaxed));
-        self.since.elapsed().saturating_sub(last)
+        let all = now.saturating_duration_since(self.since);
+        all.saturating_sub(last)
     }
 }
 
@@ -138,7 +146,7 @@ impl ServiceWithDependents for Watched {
         let (pulse, interval) = (Arc::clone(&self.pulse), self.interval);
         tokio::spawn(async move {
             loop {
-                pulse.beat();
+                pulse.beat(Instant::now());
                 tokio::time::sleep(interval).await;
             }
         });
@@ -159,3 +167,23 @@ impl ServiceWithDependents for Watched {
 
 // A thread has this many turns before it is late, so that a slow one is no dead one.
 const BEATS: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_is_fed_only_while_every_thread_has_its_turns() {
+        let pulses = ["worker-0", "worker-1"].map(|name| Arc::new(Pulse::new(name)));
+        let after = |seconds| pulses[1].since + Duration::from_secs(seconds);
+        let limit = Duration::from_secs(15);
+        let late = |seconds| late(&pulses, after(seconds), limit).map(|one| one.name.as_str());
+        assert_eq!(late(14), None);
+        pulses[0].beat(after(10));
+        // One that has never had a turn is late, too.
+        assert_eq!(late(16), Some("worker-1"));
+        pulses[1].beat(after(16));
+        assert_eq!(late(20), None);
+        assert_eq!(late(26), Some("worker-0"));
+    }
+}
