@@ -168,19 +168,19 @@ impl Page {
         if counts.is_empty() {
             return f.write_str("<p>Nothing.</p>\n");
         }
-        table(f, "short", &["Reason", "How often", "Who has to act"])?;
+        table(f, "short", &["Reason", "Times", "Who has to act"])?;
         for (refusal, count) in counts.iter().take(REASONS_MAX) {
             let (act, tone) = match refusal.blame() {
                 Blame::Us => ("we", Tone::Bad),
-                Blame::Upstream => ("the ingress, or what is behind it", Tone::Bad),
-                Blame::Policy => ("nobody: the rules say no", Tone::Plain),
+                Blame::Upstream => ("the ingress", Tone::Bad),
+                Blame::Policy => ("nobody: the rules", Tone::Plain),
                 Blame::Client => ("the client", Tone::Plain),
             };
             row(
                 f,
                 &[
                     ("Reason", refusal.label().to_owned(), tone),
-                    ("How often", grouped(*count), Tone::Plain),
+                    ("Times", grouped(*count), Tone::Plain),
                     ("Who acts", act.to_owned(), Tone::Plain),
                 ],
             )?;

@@ -150,13 +150,14 @@ pre { margin: .4rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere }
 .state.bad, .note.bad { background: var(--bad-page) }
 .good { color: var(--good) } .warn { color: var(--warn) } .bad { color: var(--bad) }
 span.warn, span.bad { font-weight: 600 }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: .6rem; margin: 0 }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); gap: .6rem; margin: 0 }
 dl div { background: var(--card); border-radius: .5rem; padding: .6rem .8rem } dt { font-size: .85rem }
 dd { margin: 0; font-size: 1.1rem; overflow-wrap: anywhere } meter { display: block; width: 100%; height: .7rem }
 table { border-collapse: collapse; width: 100% } tr { border-bottom: 1px solid var(--line) }
 th, td { text-align: left; padding: .35rem 1rem .35rem 0; vertical-align: top; overflow-wrap: anywhere }
 th { font-weight: 400; font-size: .85rem } ul.more { columns: 2; padding-left: 1.2rem; margin: 0 }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr 1fr } ul.more { columns: 1 }
+  .short :is(th, td) { padding-right: .5rem; overflow-wrap: normal }
   table:not(.short) { & th { display: none } & tr { display: block; padding: .4rem 0 } & tr:first-child { padding: 0 }
     & td { display: flex; padding: .1rem 0 } & td:has(span:empty) { display: none } & td span { min-width: 0 }
     & td::before { content: attr(data-of); color: var(--dim); flex: 0 0 6.5rem } } }

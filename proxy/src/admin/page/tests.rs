@@ -104,7 +104,7 @@ fn what_is_shown_is_what_there_is() {
             "<dt>Account routing<dd><span class=bad>heard of 1 min 30 s ago</span><small class=line>out of reach now, at change 812; without it, routes hold for 1 h</small>",
             "<dt>Configuration<dd><span class=plain>in force</span><small class=line>since 1970-01-01T00:00:00Z</small>",
             "<h2 id=refused>Refused in the last 5 min</h2>",
-            "<span class=bad>overloaded</span><td data-of=\"How often\"><span class=plain>1,200</span>",
+            "<span class=bad>overloaded</span><td data-of=\"Times\"><span class=plain>1,200</span>",
             "<span class=plain>link_unknown</span>",
             "<span class=plain>10.0.0.1:443</span><td data-of=\"State\"><span class=good>up</span>",
             "<span class=plain>10.0.0.2:443</span><td data-of=\"State\"><span class=bad>down</span>",
