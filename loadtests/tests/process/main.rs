@@ -18,6 +18,7 @@ mod modes;
 mod parked;
 mod probes;
 mod readiness;
+mod resolve;
 mod revocation;
 mod routes;
 mod routing;
