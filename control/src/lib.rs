@@ -8,7 +8,7 @@
 //!   operators, ingress ──▶ routing: books, changes ────────▶ the data plane, over HTTP
 //! ```
 //!
-//! * [`sidecar`]: certificates from Key Vault to the disk; [`vault`]: Key Vault in our own words, and the only place
+//! * [`sidecar`]: certificates from Key Vault to the disk, and a drain before Azure takes the machine; [`vault`]: Key Vault in our own words, and the only place
 //!   that knows the Azure SDK; [`issue`]: what Key Vault does not renew by itself.
 //! * [`routing`]: the account-routing service: who may reach what, its books, and what the data plane is told of them;
 //!   [`routes`]: the books for people, from the command line.

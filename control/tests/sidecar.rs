@@ -203,6 +203,39 @@ fn once_publishes_and_exits_0_or_says_what_is_not_published_and_exits_1() {
 }
 
 #[test]
+fn a_metadata_service_out_of_reach_is_no_reason_not_to_be_ready() {
+    let scene = Scene::start();
+    let config = std::fs::read_to_string(&scene.config).unwrap();
+    let nowhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = nowhere.local_addr().unwrap();
+    drop(nowhere);
+    let events = format!("[scheduled_events]\nendpoint = \"http://{endpoint}\"\n");
+    std::fs::write(&scene.config, format!("{config}{events}")).unwrap();
+    let mut child = command(
+        &["sidecar", "--config", &scene.config],
+        &scene.vault.identity().environment(),
+    )
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let mut awaited = vec!["\"published\"", "does not say what is planned"];
+    while !awaited.is_empty() {
+        let line = lines.next().unwrap();
+        awaited.retain(|text| !line.contains(text));
+    }
+    let admin = config.split("listen = \"").nth(1).unwrap();
+    let admin = admin.split('"').next().unwrap();
+    let get = reqwest::get(format!("http://{admin}/readyz"));
+    let answer = scene.runtime.block_on(get).unwrap();
+    assert_eq!(answer.status(), 200);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn a_signal_ends_it_with_exit_code_0() {
     let scene = Scene::start();
     for signal in ["TERM", "INT"] {

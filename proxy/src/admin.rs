@@ -8,7 +8,7 @@
 //! | `/config` | the configuration in force |
 //! | `/routes/explain?link_id=&sni=&host=` | what would happen to a request, and why |
 //! | `/connections` | the open connections |
-//! | `/drain` | how far the drain is; `POST` begins it and leaves the process running |
+//! | `/drain` | how far the drain is; `POST [?within=25s]` begins it and leaves the process running |
 //! | `/log-level` | the operational log's level; `PUT` changes it |
 //!
 //! Promises that nobody who can reach it makes it hold much: connections, request heads, bodies and lifetimes are
@@ -18,16 +18,18 @@
 mod answer;
 mod certificates;
 mod connections;
+mod drain;
 mod effective;
 mod explain;
 mod page;
+mod recent;
 #[cfg(test)]
 mod tests;
 
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ALLOW, HeaderValue, ORIGIN};
@@ -36,24 +38,24 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::config::LogLevel;
+use crate::config::{Config, LogLevel};
 use crate::connection::accept::Seats;
 use crate::connection::authorize::Authorizer;
 use crate::connection::http::Connection;
 use crate::connection::registry::Registry;
 use crate::credentials::Credentials;
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, Limits, Metrics};
 use crate::readiness::Readiness;
 use crate::routing::RemoteRoutes;
-use crate::server::{Drain, InForce, Phase};
+use crate::server::{Drain, InForce};
 use crate::telemetry::Telemetry;
 use crate::upstream::Clusters;
 use answer::{html, json, text};
+use recent::{Recent, Refused};
 
 /// What the admin listener shows and changes. It shows the whole process, so unlike a stage it is given all of it.
 pub struct Sources {
@@ -84,16 +86,9 @@ pub struct Sources {
 /// Answers operators.
 pub struct Admin {
     sources: Sources,
+    started: Instant,
+    recent: Recent,
     seats: Semaphore,
-}
-
-/// How far the drain is, and what is left.
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Progress {
-    phase: Phase,
-    #[serde(rename = "connections_open")]
-    connections: usize,
-    requests_in_flight: i64,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -103,12 +98,19 @@ impl Admin {
     pub fn new(sources: Sources) -> Self {
         Self {
             sources,
+            started: Instant::now(),
+            recent: Recent::new(Instant::now()),
             seats: Semaphore::new(CONNECTIONS_MAX),
         }
     }
 
-    /// Serves a connection of the admin listener.
-    pub async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin) {
+    /// Serves a connection of the admin listener, and closes it between two requests once `leaving` resolves: another
+    /// process answers then.
+    pub async fn serve(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin,
+        leaving: impl Future<Output = ()>,
+    ) {
         let Ok(_seat) = self.seats.try_acquire() else {
             return;
         };
@@ -122,7 +124,11 @@ impl Admin {
                 .max_buf_size(HEAD_BYTES_MAX)
                 .serve_connection(TokioIo::new(io), service)
         );
-        if timeout(AGE_MAX, served.as_mut()).await.is_err() {
+        let over = tokio::select! {
+            served = timeout(AGE_MAX, served.as_mut()) => served.is_ok(),
+            () = leaving => false,
+        };
+        if !over {
             served.as_mut().graceful_shutdown();
             // Whoever does not read the last answer in time does not get it.
             let _ = timeout(LAST_ANSWER_TIMEOUT, served).await;
@@ -154,26 +160,40 @@ impl Admin {
             ("/config", _) => text(StatusCode::OK, effective::print(&self.sources.in_force)),
             ("/routes/explain", _) => self.explain(parts.uri.query().unwrap_or("")).await,
             ("/connections", _) => self.connections(),
-            ("/drain", &Method::POST) => {
-                self.sources.drain.begin();
-                json(StatusCode::ACCEPTED, &self.progress())
-            }
-            ("/drain", _) => json(StatusCode::OK, &self.progress()),
+            ("/drain", &Method::POST) => self.drain(parts.uri.query().unwrap_or("")),
+            ("/drain", _) => json(StatusCode::OK, &self.sources.drain.progress()),
             ("/log-level", &Method::PUT) => self.set_log_level(body).await,
             ("/log-level", _) => self.log_level(),
-            _ => html(&page::Page::of(&self.sources, self.progress()).to_string()),
+            _ => html(
+                &page::Page::of(&self.sources, self.started.elapsed(), self.refused()).to_string(),
+            ),
         }
     }
 
+    /// What was refused within the last minutes.
+    fn refused(&self) -> Refused {
+        let totals = self.sources.metrics.refusals().collect();
+        self.recent.take(Instant::now(), totals)
+    }
+
     fn metrics(&self) -> Answer {
+        // The page can tell what has happened since.
+        let _ = self.refused();
         let Sources {
+            in_force,
             metrics,
             authorizer,
+            clusters,
             telemetry,
             ..
         } = &self.sources;
+        metrics.capacity().limits(limits(&in_force.config()));
         metrics.route_cache(&authorizer.cache().stats());
         metrics.accept_errors(&telemetry.accept_errors);
+        metrics.capacity().endpoints(clusters.iter().map(|cluster| {
+            let (up, down): (Vec<_>, Vec<_>) = cluster.states().partition(|(_, up)| *up);
+            (cluster.name.to_string(), up.len(), down.len())
+        }));
         match metrics.render() {
             Ok(page) => answer::respond(StatusCode::OK, metrics::CONTENT_TYPE, page),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
@@ -201,7 +221,9 @@ impl Admin {
         json(
             StatusCode::OK,
             &connections::Listing {
-                progress: self.progress(),
+                phase: self.sources.drain.phase(),
+                connections_open: self.sources.seats.taken(),
+                requests_in_flight: self.sources.metrics.requests_in_flight(),
                 draining: self.sources.readiness.is_draining(),
                 listed: oldest.len(),
                 connections: oldest.iter().map(|one| connections::Row::of(one)).collect(),
@@ -209,11 +231,13 @@ impl Admin {
         )
     }
 
-    fn progress(&self) -> Progress {
-        Progress {
-            phase: self.sources.drain.phase(),
-            connections: self.sources.seats.taken(),
-            requests_in_flight: self.sources.metrics.requests_in_flight(),
+    fn drain(&self, query: &str) -> Answer {
+        match drain::within(query) {
+            Ok(within) => {
+                self.sources.drain.begin(within);
+                json(StatusCode::ACCEPTED, &self.sources.drain.progress())
+            }
+            Err(mistake) => text(StatusCode::BAD_REQUEST, format!("{mistake}\n")),
         }
     }
 
@@ -244,6 +268,16 @@ impl Admin {
             }
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
+    }
+}
+
+/// The bounds that what is open is held against.
+fn limits(config: &Config) -> Limits {
+    let service = config.routes.service.as_ref();
+    Limits {
+        connections: config.data.connections_max,
+        requests: config.http.requests_max,
+        route_stale: service.map(|_| config.route_cache.stale_max),
     }
 }
 

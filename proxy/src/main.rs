@@ -1,4 +1,5 @@
-//! Arguments and exit codes: 0 fine, 1 it failed while running, 2 the arguments or the configuration are wrong.
+//! Arguments and exit codes: 0 fine, 1 it failed while running, 2 the arguments or the configuration are wrong, 3 an
+//! address is in use.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -6,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use postern::config::{Config, ConfigError};
+use postern::server::Launch;
 use postern_api::{HostName, LinkId};
 use postern_chassis::whole;
 
@@ -22,9 +24,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until told to stop (SIGTERM and SIGQUIT drain, SIGINT stops at once).
+    /// Serve until told to stop (SIGTERM and SIGQUIT drain, SIGINT stops at once, SIGUSR2 has a new process take over).
     #[command(after_help = EXIT_CODES)]
-    Run(File),
+    Run(Run),
     /// Prove the configuration and what it refers to, then exit.
     #[command(after_help = EXIT_CODES, short_flag = 't')]
     Check(File),
@@ -47,6 +49,15 @@ struct File {
 }
 
 #[derive(Args)]
+struct Run {
+    #[command(flatten)]
+    file: File,
+    /// Take over from the process that is met in this folder. For that process alone, which puts it last.
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    take_over: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct Question {
     #[command(flatten)]
     file: File,
@@ -65,20 +76,29 @@ struct Question {
 }
 
 const DEFAULT_PATH: &str = "/etc/postern/postern.toml";
-const EXIT_CODES: &str =
-    "Exit codes: 0 fine; 1 failed while running; 2 the arguments or the configuration are wrong.";
+const EXIT_CODES: &str = "Exit codes: 0 fine; 1 failed while running; 2 the arguments or the configuration are wrong; 3 an address is in use.";
 
-/// Why the process ends with a failure.
-enum Failure {
-    /// Exit code 1.
-    Running(String),
-    /// Exit code 2.
-    Configuration(String),
+/// Why the process ends with a failure, and its exit code.
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+impl Failure {
+    fn running(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { text, code: 1 }
+    }
+
+    fn configuration(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { text, code: 2 }
+    }
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Run(file) => run(&file),
+        Command::Run(arguments) => run(&arguments),
         Command::Check(file) => check(&file),
         Command::Explain(question) => explain(&question),
         Command::Defaults => print(&Config::print_defaults()),
@@ -90,33 +110,30 @@ fn main() -> ExitCode {
             "\n"
         )),
     };
-    let (text, code) = match result {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Running(text)) => (text, 1),
-        Err(Failure::Configuration(text)) => (text, 2),
+    let Err(Failure { text, code }) = result else {
+        return ExitCode::SUCCESS;
     };
     // Where standard error is closed, the exit code says it alone.
     let _ = writeln!(io::stderr().lock(), "{text}");
     ExitCode::from(code)
 }
 
-fn run(file: &File) -> Result<(), Failure> {
-    let config = load(file)?;
-    let path = file.config.clone();
+fn run(run: &Run) -> Result<(), Failure> {
+    let launch = Launch::of_this_process()
+        .map_err(|error| Failure::running(format!("this program cannot be found: {error}")))?;
+    let config = load(&run.file)?;
+    let path = run.file.config.clone();
     let read = Box::new(move || read(&path));
-    postern::server::run(&config, read).map_err(|error| {
-        let text = whole(&error);
-        if error.is_configuration() {
-            Failure::Configuration(text)
-        } else {
-            Failure::Running(text)
-        }
+    let ran = postern::server::run(&config, read, launch, run.take_over.as_deref());
+    ran.map_err(|error| Failure {
+        text: whole(&error),
+        code: error.exit_code(),
     })
 }
 
 fn check(file: &File) -> Result<(), Failure> {
     let config = load(file)?;
-    postern::server::check(&config).map_err(|error| Failure::Configuration(whole(&error)))?;
+    postern::server::check(&config).map_err(|error| Failure::configuration(whole(&error)))?;
     print(&format!("{}: ok\n", file.config.display()))
 }
 
@@ -124,10 +141,10 @@ fn explain(question: &Question) -> Result<(), Failure> {
     let config = load(&question.file)?;
     let host = question.host.as_deref().unwrap_or(question.sni.as_str());
     let explanation = postern::server::explain(&config, question.link_id, &question.sni, host)
-        .map_err(|error| Failure::Running(whole(&error)))?;
+        .map_err(|error| Failure::running(whole(&error)))?;
     if question.json {
         let json = serde_json::to_string_pretty(&explanation)
-            .map_err(|error| Failure::Running(error.to_string()))?;
+            .map_err(|error| Failure::running(error.to_string()))?;
         print(&format!("{json}\n"))
     } else {
         print(&explanation.to_string())
@@ -135,7 +152,7 @@ fn explain(question: &Question) -> Result<(), Failure> {
 }
 
 fn load(file: &File) -> Result<Config, Failure> {
-    read(&file.config).map_err(|error| Failure::Configuration(whole(&error)))
+    read(&file.config).map_err(|error| Failure::configuration(whole(&error)))
 }
 
 fn read(path: &Path) -> Result<Config, ConfigError> {
@@ -152,5 +169,5 @@ fn read(path: &Path) -> Result<Config, ConfigError> {
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|error| Failure::Running(format!("standard output: {error}")))
+    written.map_err(|error| Failure::running(format!("standard output: {error}")))
 }

@@ -6,9 +6,12 @@
 //!
 //! Invariant: what [`Metrics::render`] shows is exactly the table, each metric with its help.
 
+mod capacity;
+mod credentials;
 mod dns;
 mod families;
 mod labels;
+mod lifecycle;
 mod process;
 mod reloads;
 mod route_service;
@@ -16,7 +19,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,13 +26,15 @@ use prometheus::{
     Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
+pub use self::capacity::{Capacity, Limits};
 pub use self::dns::Dns;
 use self::families::{By, ByReason, ByTwo, Maker, refusals};
 pub use self::labels::{
     CacheEntry, ConfigOutcome, ConnectOutcome, CredentialUse, DistrustReason, DnsOutcome,
-    LookupEnd, LookupOutcome, Protocol, ReloadOutcome, Reused, RevocationStage, SnapshotRefusal,
-    StatusClass, TlsVersion, UpstreamGeneration,
+    DrainPhase, EndpointState, LookupEnd, LookupOutcome, Protocol, ReloadOutcome, Reused,
+    RevocationStage, SnapshotRefusal, StatusClass, TlsVersion, UpgradeOutcome, UpstreamGeneration,
 };
+pub use self::lifecycle::Lifecycle;
 use self::process::Process;
 pub use self::reloads::Reloads;
 pub use self::route_service::RouteService;
@@ -43,9 +47,10 @@ use crate::telemetry::AcceptErrors;
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
+    capacity: Capacity,
     ready: IntGauge,
-    draining: IntGauge,
     reloads: Reloads,
+    lifecycle: Lifecycle,
     connections_open: IntGauge,
     connections_accepted: IntCounter,
     connections: ByReason<(&'static str, Blame)>,
@@ -130,9 +135,10 @@ impl Metrics {
         let endings = maker.counters("postern_connections_total")?;
         let would_refuse = maker.counters("postern_would_refuse_total")?;
         Ok(Self {
+            capacity: Capacity::new(&maker)?,
             ready: maker.gauge("postern_ready")?,
-            draining: maker.gauge("postern_draining")?,
             reloads: Reloads::new(&maker)?,
+            lifecycle: Lifecycle::new(&maker)?,
             connections_open: maker.gauge("postern_connections_open")?,
             connections_accepted: maker.counter("postern_connections_accepted_total")?,
             connections: ByReason::new(all_endings(), |(ending, blame)| {
@@ -188,14 +194,19 @@ impl Metrics {
         self.sampled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is told about the room that there is.
+    pub const fn capacity(&self) -> &Capacity {
+        &self.capacity
+    }
+
     /// The probes are told that this process is ready, or is not.
     pub fn ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
     }
 
-    /// The drain has begun.
-    pub fn draining(&self) {
-        self.draining.set(1);
+    /// What is counted about this process and the one before it.
+    pub const fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
     }
 
     /// A client connection was accepted. Each is followed by one [`Metrics::connection_ended`].
@@ -265,6 +276,11 @@ impl Metrics {
     /// A request became a tunnel.
     pub fn upgraded(&self) {
         self.upgrades.inc();
+    }
+
+    /// Refusals so far, by reason.
+    pub fn refusals(&self) -> impl Iterator<Item = (Refusal, u64)> {
+        Refusal::all().map(|refusal| (refusal, self.refusals.get(&refusal)))
     }
 
     /// An attempt to connect to the ingress ended.
@@ -403,64 +419,6 @@ impl Metrics {
     /// Changed routes were refused.
     pub fn routes_refused(&self) {
         self.routes_reload.at(ReloadOutcome::Refused).inc();
-    }
-
-    /// The first of the credentials in use for this ceases to be good at `not_after`, in seconds since 1970.
-    pub fn credential_not_after(&self, of: CredentialUse, not_after: i64) {
-        self.credential_not_after.at(of).set(not_after);
-    }
-
-    /// At `now`, in seconds since 1970, all credentials for this were looked at and are good and in use.
-    pub fn credential_good(&self, of: CredentialUse, now: u64) {
-        self.credential_last_success
-            .at(of)
-            .set(i64::try_from(now).unwrap_or(i64::MAX));
-    }
-
-    /// Client certificate and trust towards the ingress are generation `generation` now.
-    pub fn credential_generation(&self, generation: u64) {
-        self.credential_generation
-            .set(i64::try_from(generation).unwrap_or(i64::MAX));
-    }
-
-    /// New credentials from `path` were taken into use. Their publisher calls them `label`, and called those before
-    /// `before`; no label is empty.
-    pub fn credential_taken(&self, of: CredentialUse, path: &Path, before: &str, label: &str) {
-        self.credential_changes.at(of).inc();
-        let path = path.to_string_lossy();
-        // The first has none before it.
-        let _ = self
-            .credential_info
-            .remove_label_values(&[of.label(), &path, before]);
-        if let Ok(info) =
-            self.credential_info
-                .get_metric_with_label_values(&[of.label(), &path, label])
-        {
-            info.set(1);
-        }
-    }
-
-    /// Nothing from `path` is in use any more; it was called `label`.
-    pub fn credential_left(&self, of: CredentialUse, path: &Path, label: &str) {
-        let path = path.to_string_lossy();
-        let _ = self
-            .credential_info
-            .remove_label_values(&[of.label(), &path, label]);
-    }
-
-    /// Whether session tickets are encrypted with a key that the fleet shares.
-    pub fn tickets_shared(&self, shared: bool) {
-        self.tickets_shared.set(i64::from(shared));
-    }
-
-    /// New credentials were refused. `reason` is a word of a closed set, never text from outside.
-    pub fn credential_refused(&self, of: CredentialUse, reason: &'static str) {
-        if let Ok(counter) = self
-            .credential_refusals
-            .get_metric_with_label_values(&[of.label(), reason])
-        {
-            counter.inc();
-        }
     }
 }
 

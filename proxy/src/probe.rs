@@ -6,6 +6,8 @@
 //! plain HTTP or TLS, and never a route.
 
 use std::convert::Infallible;
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -31,6 +34,8 @@ use crate::readiness::Readiness;
 pub struct Health {
     readiness: Arc<Readiness>,
     mode: &'static str,
+    /// Room on the probe listener.
+    places: Semaphore,
 }
 
 /// Which paths a listener answers.
@@ -43,16 +48,32 @@ enum Lane {
 impl Health {
     /// Answers by `readiness`; `mode` shows in `/readyz`.
     pub fn new(readiness: Arc<Readiness>, mode: &'static str) -> Self {
-        Self { readiness, mode }
+        Self {
+            readiness,
+            mode,
+            places: Semaphore::new(PROBERS_MAX),
+        }
     }
 
-    /// Serves a connection of the probe listener.
-    pub async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin) {
-        let mut io = ReadAhead::new(io);
-        let Ok(Ok(())) = timeout(CONNECTION_TIMEOUT, skip_proxy_header(&mut io)).await else {
+    /// Serves a connection of the probe listener, and closes it between two probes once `leaving` resolves: another
+    /// process answers then. Whoever finds no room is closed without a word, and so is whoever says nothing.
+    pub async fn serve(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin,
+        leaving: impl Future<Output = ()>,
+    ) {
+        let Ok(_place) = self.places.try_acquire() else {
             return;
         };
-        self.serve_http(io, Lane::Probe).await;
+        let mut io = ReadAhead::new(io);
+        let begun = async {
+            skip_proxy_header(&mut io).await?;
+            io.peek().await
+        };
+        let Ok(Ok(Some(_))) = timeout(FIRST_BYTE_TIMEOUT, begun).await else {
+            return;
+        };
+        self.serve_http(io, Lane::Probe, leaving).await;
     }
 
     /// Serves a health probe that came to the data port.
@@ -67,19 +88,24 @@ impl Health {
             return Ending::Probe;
         };
         if first != TLS_HANDSHAKE {
-            self.serve_http(io, Lane::Data).await;
+            self.serve_http(io, Lane::Data, pending()).await;
             return Ending::Probe;
         }
         // HTTPS probes send no SNI and do not look at the certificate: any will do.
         if let Some(tls) = credentials.server().any()
             && let Ok(Ok(stream)) = timeout(tls_timeout, TlsAcceptor::from(tls).accept(io)).await
         {
-            self.serve_http(stream, Lane::Data).await;
+            self.serve_http(stream, Lane::Data, pending()).await;
         }
         Ending::Probe
     }
 
-    async fn serve_http(&self, io: impl AsyncRead + AsyncWrite + Unpin, lane: Lane) {
+    async fn serve_http(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin,
+        lane: Lane,
+        leaving: impl Future<Output = ()>,
+    ) {
         let service = service_fn(|request: Request<Incoming>| {
             let response = self.answer(request.method(), request.uri().path(), lane);
             async move { Ok::<_, Infallible>(response) }
@@ -89,8 +115,15 @@ impl Health {
             .header_read_timeout(CONNECTION_TIMEOUT)
             .max_buf_size(BUFFER_BYTES)
             .serve_connection(TokioIo::new(io), service);
+        let mut served = pin!(served);
         // A probe that breaks off has what it wanted.
-        let _ = served.await;
+        tokio::select! {
+            _ = served.as_mut() => {}
+            () = leaving => {
+                served.as_mut().graceful_shutdown();
+                let _ = timeout(LAST_ANSWER_TIMEOUT, served).await;
+            }
+        }
     }
 
     fn answer(&self, method: &Method, path: &str, lane: Lane) -> Response<Full<Bytes>> {
@@ -204,11 +237,18 @@ const HEADER_BYTES_MAX: usize = 4096;
 const BUFFER_BYTES: usize = 16 * 1024;
 // Limit: probes come every 5 to 60 seconds; none waits longer than this between requests.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(75);
+// Limit: a probe begins with its request; Azure's time out within 10 seconds themselves.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+// Limit: probers are a handful, Traffic Manager's a few dozen; each place is a buffer and a descriptor at most.
+const PROBERS_MAX: usize = 256;
+// Limit: of a probe whose process was replaced, as long as it may take to come.
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
     use tokio::io::AsyncWriteExt as _;
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -260,9 +300,68 @@ mod tests {
         sent.extend_from_slice(&[0x20, 0x00, 0x00, 0x03, 1, 2, 3]);
         sent.extend_from_slice(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         near.write_all(&sent).await.unwrap();
-        health.serve(far).await;
+        health.serve(far, pending()).await;
         let mut answer = String::new();
         near.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_says_nothing_or_never_ends_is_not_waited_for() {
+        let health = Health::new(Arc::default(), "enforce");
+        let mut header = SIGNATURE.to_vec();
+        header.extend_from_slice(&[0x20, 0x00, 0x00, 0x00]);
+        let in_the_header = &header[..14];
+        for (said, limit) in [
+            (&b""[..], FIRST_BYTE_TIMEOUT),
+            (in_the_header, FIRST_BYTE_TIMEOUT),
+            (&header, FIRST_BYTE_TIMEOUT),
+            (b"GET /healthz HTT", CONNECTION_TIMEOUT),
+            (
+                b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+                CONNECTION_TIMEOUT,
+            ),
+        ] {
+            let (mut near, far) = tokio::io::duplex(4096);
+            near.write_all(said).await.unwrap();
+            let began = Instant::now();
+            health.serve(far, pending()).await;
+            let took = began.elapsed();
+            assert!(took >= limit, "{took:?} {said:?}");
+            assert!(took < limit + Duration::from_secs(1), "{took:?} {said:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn probers_are_so_many_at_a_time_and_no_more() {
+        let health = Arc::new(Health::new(Arc::default(), "enforce"));
+        let mut held = Vec::new();
+        for _ in 0..PROBERS_MAX {
+            let (near, far) = tokio::io::duplex(64);
+            let health = Arc::clone(&health);
+            held.push((
+                near,
+                tokio::spawn(async move { health.serve(far, pending()).await }),
+            ));
+        }
+        while health.places.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let closed = async || {
+            let (mut near, far) = tokio::io::duplex(4096);
+            let request = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            near.write_all(request).await.unwrap();
+            let began = Instant::now();
+            health.serve(far, pending()).await;
+            assert_eq!(began.elapsed(), Duration::ZERO);
+            let mut answer = Vec::new();
+            near.read_to_end(&mut answer).await.unwrap();
+            answer.is_empty()
+        };
+        assert!(closed().await);
+        let (near, served) = held.swap_remove(0);
+        drop(near);
+        served.await.unwrap();
+        assert!(!closed().await);
     }
 }

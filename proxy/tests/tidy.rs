@@ -71,7 +71,7 @@ fn dependencies_point_one_way() {
 
 #[test]
 fn each_engine_is_known_to_its_own_rooms_alone() {
-    let rooms: [(&str, &[&str]); 11] = [
+    let rooms: [(&str, &[&str]); 12] = [
         ("hickory_resolver::", &["proxy/src/upstream/dns.rs"]),
         ("hashbrown::", &["proxy/src/routing/cache/table.rs"]),
         ("rusqlite::", &["control/src/routing/store/sqlite/"]),
@@ -93,6 +93,7 @@ fn each_engine_is_known_to_its_own_rooms_alone() {
             ],
         ),
         ("governor::", &["proxy/src/request/limits.rs"]),
+        ("sd_notify::", &["proxy/src/server/supervision.rs"]),
         (
             "sse_stream::",
             &["proxy/src/routing/remote/stream.rs", "control/src/routing/"],

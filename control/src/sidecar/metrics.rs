@@ -4,9 +4,11 @@
 //! deploy/METRICS-control.md is that print. Label values are closed sets, or names of the configuration.
 
 use std::fmt;
+use std::time::Duration;
 
-use prometheus::{IntCounterVec, IntGaugeVec};
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
+use super::events::{EventKind, Outcome as EventOutcome};
 use super::outcome::{Outcome, Published, RoundError};
 use crate::issue::{IssueError, Outcome as Issued};
 use crate::metrics::{Maker, MetricsError, Registered, page, table, words};
@@ -24,6 +26,9 @@ table! {
     counter postern_control_issues_total[certificate, outcome]        "Rounds of making a new version, by how they ended or why they did not."
     counter postern_control_vault_requests_total[vault, outcome]      "Calls to a vault, by how they ended."
     counter postern_control_notifications_total[outcome]              "Deliveries of notifications, by what became of them."
+    counter postern_control_scheduled_events_total[type, outcome]     "Events of Azure's Scheduled Events, by what became of them."
+    gauge   postern_control_scheduled_events_contact_seconds          "When the metadata service last said what is planned, in seconds since 1970; 0 before the first time. Not there unless [scheduled_events] is configured."
+    histogram postern_control_drain_seconds                           "How long drains for a scheduled event took."
     gauge   process_resident_memory_bytes                             "Resident memory."
     counter process_cpu_seconds_total                                 "User and system CPU time."
     gauge   process_open_fds                                          "Open file descriptors."
@@ -79,6 +84,9 @@ pub struct Metrics {
     issues: IntCounterVec,
     vault_requests: IntCounterVec,
     notifications: IntCounterVec,
+    events: IntCounterVec,
+    events_contact: IntGaugeVec,
+    drains: HistogramVec,
     registered: Registered,
 }
 
@@ -102,6 +110,9 @@ impl Metrics {
             issues: maker.counter("postern_control_issues_total")?,
             vault_requests: maker.counter("postern_control_vault_requests_total")?,
             notifications: maker.counter("postern_control_notifications_total")?,
+            events: maker.counter("postern_control_scheduled_events_total")?,
+            events_contact: maker.gauge("postern_control_scheduled_events_contact_seconds")?,
+            drains: maker.histogram("postern_control_drain_seconds", &DRAIN_BOUNDS)?,
             registered: maker.finish()?,
         };
         // A counter that is there from the start shows its first event to `rate()`.
@@ -174,10 +185,38 @@ impl Metrics {
             .inc();
     }
 
+    /// Scheduled events are watched from now on.
+    pub(super) fn watching_events(&self) {
+        self.events_contact(0);
+        self.drains.with_label_values(&NONE);
+        for kind in EventKind::ALL {
+            for outcome in EventOutcome::ALL {
+                let labels = [kind.label(), outcome.label()];
+                self.events.with_label_values(&labels);
+            }
+        }
+    }
+
+    /// The metadata service said at `now` what is planned.
+    pub(super) fn events_contact(&self, now: i64) {
+        self.events_contact.with_label_values(&NONE).set(now);
+    }
+
+    /// What became of a scheduled event.
+    pub(super) fn event(&self, kind: EventKind, outcome: EventOutcome) {
+        let labels = [kind.label(), outcome.label()];
+        self.events.with_label_values(&labels).inc();
+    }
+
+    /// A drain for a scheduled event is over.
+    pub(super) fn drained(&self, took: Duration) {
+        let drains = self.drains.with_label_values(&NONE);
+        drains.observe(took.as_secs_f64());
+    }
+
     /// All of them in Prometheus' text format.
     pub fn text(&self, is_ready: bool) -> String {
-        let none: [&str; 0] = [];
-        self.ready.with_label_values(&none).set(i64::from(is_ready));
+        self.ready.with_label_values(&NONE).set(i64::from(is_ready));
         self.registered.text()
     }
 }
@@ -204,9 +243,23 @@ pub fn print_documentation() -> String {
             "`outcome` of `postern_control_notifications_total`",
             words(&Delivery::ALL.map(Delivery::label)),
         ),
+        (
+            "`type` of `postern_control_scheduled_events_total`",
+            words(&EventKind::ALL.map(EventKind::label)),
+        ),
+        (
+            "`outcome` of `postern_control_scheduled_events_total`",
+            words(&EventOutcome::ALL.map(EventOutcome::label)),
+        ),
     ];
     page(INTRODUCTION, TABLE, &values) + REASONS
 }
+
+/// The labels of what has none.
+const NONE: [&str; 0] = [];
+
+/// Seconds: a drain that nothing holds up, up to the longest notice that a scale set gives.
+const DRAIN_BOUNDS: [f64; 9] = [1.0, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0, 600.0, 900.0];
 
 const INTRODUCTION: &str = "\
 # Metrics of `postern-control sidecar`
@@ -239,6 +292,7 @@ mod tests {
         metrics.failed("a", &RoundError::Interrupted);
         metrics.next_look("a", 1);
         metrics.issued("a", Ok(&Issued::NotDue));
+        metrics.watching_events();
         let text = metrics.text(true);
         for metric in TABLE {
             assert!(

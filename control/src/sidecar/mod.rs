@@ -14,11 +14,12 @@
 //!
 //! In reading order: `options`; [`certificate`](self) and `tickets`, one round each, by `inspect` and `place`, which
 //! end in an [`Outcome`] or a [`RoundError`]; `cycle`, round after round, with [`rest`] between; `status`, `admin` and
-//! `notify`; [`metrics`].
+//! `notify`; [`metrics`]. Beside all that, `events` drains Postern before Azure takes the machine away.
 
 mod admin;
 mod certificate;
 mod cycle;
+mod events;
 mod inspect;
 pub mod metrics;
 mod notify;
@@ -43,10 +44,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use crate::metrics::MetricsError;
+pub use events::{EventKind, Outcome as EventOutcome};
 pub use notify::TokenError;
 pub use options::{
     AdminOptions, CaOptions, CertificateOptions, Config, IdentityKind, IdentityOptions,
-    IssueOptions, Kind, LogOptions, NotificationOptions, RestOptions, TicketOptions, VaultOptions,
+    IssueOptions, Kind, LogOptions, NotificationOptions, RestOptions, ScheduledEventsOptions,
+    TicketOptions, VaultOptions,
 };
 pub use outcome::{Outcome, Published, Refusal, RoundError};
 pub use rest::{Last, rest};
@@ -54,6 +57,7 @@ pub use status::Status;
 
 use admin::now;
 use cycle::{Cycle, Shared};
+use events::Watch;
 use notify::{Notifications, Topic};
 
 use crate::{listen, vault};
@@ -104,6 +108,7 @@ pub struct Sidecar {
     parts: Arc<Shared>,
     cycles: Vec<(Cycle, Wakes)>,
     topics: Vec<Topic>,
+    events: Option<Watch>,
 }
 
 /// What makes the next look at one certificate earlier.
@@ -165,6 +170,7 @@ impl Sidecar {
             parts,
             cycles,
             topics,
+            events,
         } = self;
         let mut tasks = JoinSet::new();
         let admin = bound("admin.listen", config.admin.listen).await?;
@@ -179,6 +185,9 @@ impl Sidecar {
             };
             tasks.spawn(listen::serve(listener, notify::router(notifications)));
             spread = options.spread;
+        }
+        if let Some(events) = events {
+            tasks.spawn(events.run());
         }
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"), certificates = cycles.len(), admin = %config.admin.listen,

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::certificate::Certificate;
 use super::cycle::{Cycle, Shared, Subject};
+use super::events::Watch;
 use super::inspect::Demands;
 use super::metrics::Metrics;
 use super::notify::Topic;
@@ -84,7 +85,18 @@ pub(super) fn sidecar(config: &Config, identify: Identify<'_>) -> Result<Sidecar
         metrics,
         status: Status::new(names.into_iter().map(str::to_owned)),
     });
-    Ok(assemble(config, parts, subjects))
+    let events = config.scheduled_events.as_ref().map(|options| {
+        let watch = Watch::new(options, Arc::clone(&parts.metrics));
+        watch.map_err(|error| SidecarError::Setup {
+            section: "scheduled_events".to_owned(),
+            source: SetupError::Http(error),
+        })
+    });
+    let events = events.transpose()?;
+    Ok(Sidecar {
+        events,
+        ..assemble(config, parts, subjects)
+    })
 }
 
 fn assemble(config: &Config, parts: Arc<Shared>, subjects: Vec<Subject>) -> Sidecar {
@@ -123,6 +135,7 @@ fn assemble(config: &Config, parts: Arc<Shared>, subjects: Vec<Subject>) -> Side
         config: config.clone(),
         parts,
         topics,
+        events: None,
     }
 }
 

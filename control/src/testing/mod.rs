@@ -1,8 +1,9 @@
 //! Stand-ins for Azure's services, for tests and for the local stack. Never part of a production build.
 //!
 //! * [`key_vault`]: a Key Vault; [`identity`]: what gives out the tokens that it accepts.
+//! * [`scheduled_events`]: what a machine is told of what is planned for it.
 //! * [`credential`]: the identity for a vault in the same process.
-//! * [`http`]: the server under both; [`tokens`], [`clock`]: what they share.
+//! * [`http`]: the server under all of them; [`tokens`], [`clock`]: what they share.
 //!
 //! Invariant: they speak the services' protocol as the SDKs of Azure know it. The SDK for Python is run against
 //! them in the tests of `postern-loadtests`, so that it is not only our idea of it.
@@ -12,6 +13,7 @@ pub mod credential;
 pub mod http;
 pub mod identity;
 pub mod key_vault;
+pub mod scheduled_events;
 pub mod tokens;
 
 use std::io;

@@ -7,9 +7,11 @@
 
 mod ca_rotation;
 mod decisions;
+mod drain;
 mod fleet;
 mod latency;
 mod nonces;
+mod reload;
 mod revocation;
 mod rotation;
 mod routed;
@@ -18,7 +20,10 @@ mod routing_fan_out;
 mod routing_outage;
 mod sidecar_herd;
 mod sign;
+mod site;
+mod terminate;
 pub mod traffic;
+mod upgrade;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -42,6 +47,10 @@ pub const SCENARIOS: &[Scenario] = &[
     routing_outage::SCENARIO,
     routing_crash::SCENARIO,
     routing_fan_out::SCENARIO,
+    reload::SCENARIO,
+    upgrade::SCENARIO,
+    drain::SCENARIO,
+    terminate::SCENARIO,
 ];
 
 // Limit: of what a scenario found broken, so many findings are printed; the rest is counted.

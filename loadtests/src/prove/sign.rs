@@ -89,7 +89,7 @@ impl Sign {
     }
 
     /// Whether a Postern shows it now, to a client of `tls`.
-    async fn is_shown_by(&self, postern: &Postern, tls: &Tls) -> Result<bool, Broken> {
+    pub(super) async fn is_shown_by(&self, postern: &Postern, tls: &Tls) -> Result<bool, Broken> {
         match self {
             Self::Server(expected) => Ok(leaf(postern, tls).await?.as_ref() == Some(expected)),
             Self::Client(serial) => {

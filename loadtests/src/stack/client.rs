@@ -28,6 +28,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -77,8 +78,8 @@ pub enum ClientError {
     /// A WebSocket was refused.
     #[error("the answer to a request for a WebSocket is {0}")]
     NoWebSocket(StatusCode),
-    /// [`STEP_TIMEOUT`] passed.
-    #[error("no end of {0} within {STEP_TIMEOUT:?}")]
+    /// [`STEP_TIMEOUT`] passed, or the time that was given.
+    #[error("no end of {0} in time")]
     Late(&'static str),
 }
 
@@ -102,10 +103,9 @@ pub async fn open(
     header: &Header,
 ) -> Result<TcpStream, ClientError> {
     let connect = async {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()
-        } else {
-            TcpSocket::new_v6()
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
         }?;
         if let Some(source) = source {
             socket.bind(SocketAddr::new(source, 0))?;
@@ -283,10 +283,8 @@ impl Connection {
             }
             Protocol::Http2 => {
                 let (sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
-                (
-                    Sender::Http2(sender),
-                    tokio::spawn(async { drop(driver.await) }),
-                )
+                let task = tokio::spawn(async { drop(driver.await) });
+                (Sender::Http2(sender), task)
             }
         };
         Ok(Self {
@@ -313,11 +311,9 @@ impl Connection {
         Ok(match self.sender {
             Sender::Http1(_) => builder.uri(path).header(HOST, host),
             Sender::Http2(_) => {
-                let uri = Uri::builder()
-                    .scheme("https")
-                    .authority(host)
-                    .path_and_query(path);
-                builder.version(Version::HTTP_2).uri(uri.build()?)
+                let uri = Uri::builder().scheme("https").authority(host);
+                let uri = uri.path_and_query(path).build()?;
+                builder.version(Version::HTTP_2).uri(uri)
             }
         })
     }
@@ -336,6 +332,15 @@ impl Connection {
         &mut self,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, ClientError> {
+        self.send_within(STEP_TIMEOUT, request).await
+    }
+
+    /// The same with another limit: the answer to a long upload comes late.
+    pub async fn send_within(
+        &mut self,
+        limit: Duration,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, ClientError> {
         let answer = async {
             match &mut self.sender {
                 Sender::Http1(sender) => {
@@ -348,7 +353,8 @@ impl Connection {
                 }
             }
         };
-        Ok(limited("an answer's head", answer).await??)
+        let late = |_| ClientError::Late("an answer's head");
+        Ok(timeout(limit, answer).await.map_err(late)??)
     }
 
     /// Sends a request and reads the whole answer.
@@ -471,9 +477,8 @@ pub(super) async fn limited<F: Future>(
     step: &'static str,
     future: F,
 ) -> Result<F::Output, ClientError> {
-    tokio::time::timeout(STEP_TIMEOUT, future)
-        .await
-        .map_err(|_| ClientError::Late(step))
+    let late = |_| ClientError::Late(step);
+    timeout(STEP_TIMEOUT, future).await.map_err(late)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {

@@ -1,7 +1,7 @@
 //! The whole local stack in one value: certificates, back end, ingress, Postern.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::accounts::{self, CERTIFICATE_NAME, INGRESS_NAME};
 use super::client::{ClientError, Connection, Protocol, Tls};
@@ -28,6 +28,8 @@ pub struct LocalOptions {
     pub more: String,
     /// `POSTERN_…` variables.
     pub environment: Vec<(String, String)>,
+    /// The program to run as Postern, if not the one that was built.
+    pub program: Option<PathBuf>,
     /// The account-routing service, to be asked in place of a route file.
     pub routing: Option<RoutingOptions>,
 }
@@ -41,6 +43,7 @@ impl Default for LocalOptions {
             top_level: String::new(),
             more: String::new(),
             environment: Vec::new(),
+            program: None,
             routing: None,
         }
     }
@@ -90,6 +93,7 @@ impl LocalStack {
             ingress_protocol: options.ingress_protocol,
             top_level: options.top_level.clone(),
             environment: options.environment.clone(),
+            program: options.program.clone(),
             ..PosternOptions::new(ingress.address())
         };
         let postern = Postern::start(&folder.join("postern"), &credentials, &settings).await?;

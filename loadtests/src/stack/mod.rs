@@ -11,7 +11,7 @@
 //! * [`dns`]: a name server for the ingress's names.
 //! * [`scripted`]: an ingress that a test plays itself; [`wire`]: HTTP/1.1 byte by byte.
 //! * [`routing`]: the account-routing service; [`operator`]: who keeps its books; [`events`]: its change stream.
-//! * [`postern`]: Postern; [`metrics`]: what a scraper reads there.
+//! * [`postern`]: Postern; [`metrics`]: what a scraper reads there; [`load_balancer`]: what stands before several.
 //! * [`vault`]: the Key Vault stand-in with the stack's credentials; [`sidecar`]: what publishes them.
 //! * [`client`]: the test client; [`web_socket`]: what it can become; [`local`]: all of it in one value.
 //! * [`python`]: pinned Python packages, and the scripts that use them.
@@ -30,6 +30,7 @@ pub mod envoy;
 pub mod events;
 pub mod ingress;
 pub mod json_lines;
+pub mod load_balancer;
 pub mod local;
 pub mod metrics;
 pub mod nginx;

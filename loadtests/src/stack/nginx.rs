@@ -279,7 +279,7 @@ fn locations(backend: Option<SocketAddr>, authority: Option<&Authority>) -> Stri
     }
     location = /identity {
       default_type application/json;
-      return 200 '{"serial":"$ssl_client_serial","verify":"$ssl_client_verify"}';
+      return 200 '{"serial":"$ssl_client_serial","verify":"$ssl_client_verify","port":"$server_port"}';
     }
     location ~ ^/nonce/(?<nonce>[A-Za-z0-9-]+)$ { default_type text/plain; return 200 $nonce; }
     location /bytes/ { root .; default_type application/octet-stream; }

@@ -3,12 +3,15 @@
 //! The data listener trusts [`TRUSTED_SOURCE`] alone and takes [`PROBE_SOURCE`] for the health probe's, so
 //! that one machine can play all three: the Private Link Service, the load balancer and a stranger.
 
+mod reload;
 mod upgrade;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
+
+pub use reload::Reloaded;
 
 use http::StatusCode;
 use rustix::process::Signal;
@@ -50,6 +53,8 @@ pub struct PosternOptions {
     pub environment: Vec<(String, String)>,
     /// The data listener's address; a free one on the loopback interface if `None`.
     pub listen: Option<SocketAddr>,
+    /// The program, such as a link to it that a test has point elsewhere; the one that was built if `None`.
+    pub program: Option<PathBuf>,
 }
 
 /// Where a Postern of the stack has its routes from.
@@ -76,6 +81,7 @@ impl PosternOptions {
             more: String::new(),
             environment: Vec::new(),
             listen: None,
+            program: None,
         }
     }
 
@@ -146,7 +152,11 @@ impl Postern {
             configuration([data, probe, admin], credentials, options),
         )?;
 
-        let mut command = Command::new(binary("postern")?);
+        let program = match &options.program {
+            Some(program) => program.clone(),
+            None => binary("postern")?,
+        };
+        let mut command = Command::new(program);
         command
             .arg("run")
             .arg("-c")

@@ -107,7 +107,7 @@ async fn an_address_in_use_is_named_and_nothing_else_is_left_bound() {
         let config = changed(&scene, "[data]", "[data]");
         let output = run(&config, &[(variable, &address.to_string())]).await;
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success(), "{error}");
+        assert_eq!(output.status.code(), Some(3), "{error}");
         assert!(
             error.contains(key) && error.contains(&address.to_string()),
             "{error}"

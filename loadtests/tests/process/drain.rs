@@ -12,9 +12,11 @@ use postern_loadtests::stack::accounts::{HOST_A, LINK_A};
 use postern_loadtests::stack::client::{
     Answer, ClientError, Connection, Protocol, empty, open, streaming,
 };
+use postern_loadtests::stack::wire::Wire;
 use postern_loadtests::stack::{accepts, echo};
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::net::TcpStream;
 
 use crate::scene::{SOON, Scene, says_back, until};
 
@@ -39,6 +41,7 @@ async fn what_has_begun_ends_well_and_nothing_new_begins() {
     let mut scene = Scene::start(&[
         ("POSTERN_DRAIN__NOTICE", "1s"),
         ("POSTERN_DRAIN__TIMEOUT", "30s"),
+        ("POSTERN_DRAIN__IDLE_GRACE", "1s"),
     ])
     .await;
     let mut idle = scene.connect(LINK_A, HOST_A, Protocol::Http1).await;
@@ -218,9 +221,9 @@ async fn an_interrupt_ends_it_at_once_even_during_a_drain() {
     }
 }
 
-#[tokio::test]
-async fn a_connection_that_gets_ready_during_the_drain_is_told_to_go_elsewhere() {
-    let mut scene = Scene::start(&[("POSTERN_DRAIN__NOTICE", "0s")]).await;
+/// Two connections that wait for their handshakes, one for each protocol, while a process drains that has stopped
+/// accepting; and one more, for whose sake it stays.
+async fn opened_before_the_end(scene: &Scene) -> (Vec<TcpStream>, TcpStream) {
     let accepted = scene
         .metric("postern_connections_accepted_total", &[])
         .await;
@@ -229,13 +232,23 @@ async fn a_connection_that_gets_ready_during_the_drain_is_told_to_go_elsewhere()
     for _ in Protocol::ALL {
         waiting.push(open(data, None, &Header::link(LINK_A)).await.unwrap());
     }
-    // As long as it is there, the process is, and can be asked.
     let last = open(data, None, &Header::link(LINK_A)).await.unwrap();
     scene
         .counted("postern_connections_accepted_total", &[], accepted + 3.0)
         .await;
-    drain(&scene, Signal::TERM);
+    drain(scene, Signal::TERM);
     scene.said("drain: not accepting").await;
+    (waiting, last)
+}
+
+#[tokio::test]
+async fn a_connection_that_gets_ready_late_in_the_drain_is_told_to_go_elsewhere() {
+    let mut scene = Scene::start(&[
+        ("POSTERN_DRAIN__NOTICE", "0s"),
+        ("POSTERN_DRAIN__IDLE_GRACE", "0s"),
+    ])
+    .await;
+    let (waiting, last) = opened_before_the_end(&scene).await;
     let tls = scene.stack.tls().unwrap();
     for (stream, protocol) in waiting.into_iter().zip(Protocol::ALL) {
         let stream = tls.handshake(stream, Some(HOST_A), protocol).await.unwrap();
@@ -246,12 +259,7 @@ async fn a_connection_that_gets_ready_during_the_drain_is_told_to_go_elsewhere()
             (answer.status.as_u16(), answer.header("retry-after")),
             (503, "1")
         );
-        let close = if protocol == Protocol::Http1 {
-            "close"
-        } else {
-            ""
-        };
-        assert_eq!(answer.header("connection"), close);
+        assert_eq!(answer.header("connection"), close(protocol));
         assert_eq!(answer.json()["code"], "draining");
         // Before the line, which may be written when the process has ended.
         scene
@@ -263,6 +271,152 @@ async fn a_connection_that_gets_ready_during_the_drain_is_told_to_go_elsewhere()
     }
     drop(last);
     ends_well(&mut scene).await;
+}
+
+/// What the last answer of a connection says.
+fn close(protocol: Protocol) -> &'static str {
+    if protocol == Protocol::Http1 {
+        "close"
+    } else {
+        ""
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_gets_ready_early_in_the_drain_is_served_and_ends() {
+    let mut scene = Scene::start(&[
+        ("POSTERN_DRAIN__NOTICE", "0s"),
+        ("POSTERN_DRAIN__IDLE_GRACE", "1h"),
+        ("POSTERN_HTTP__HEADER_TIMEOUT", "2s"),
+    ])
+    .await;
+    let (waiting, last) = opened_before_the_end(&scene).await;
+    let tls = scene.stack.tls().unwrap();
+    for (stream, protocol) in waiting.into_iter().zip(Protocol::ALL) {
+        let stream = tls.handshake(stream, Some(HOST_A), protocol).await.unwrap();
+        let mut connection = Connection::new(stream, protocol, HOST_A).await.unwrap();
+        let answer = connection.get("/nonce/early").await.unwrap();
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("connection")),
+            (200, close(protocol))
+        );
+        until("the end of the connection", async || connection.is_closed()).await;
+    }
+    // One that asks for nothing ends, too.
+    let stream = tls
+        .handshake(last, Some(HOST_A), Protocol::Http1)
+        .await
+        .unwrap();
+    let mut silent = Wire::new(stream);
+    assert!(silent.rest().await.unwrap().is_empty());
+    ends_well(&mut scene).await;
+    scene.said("drain: done").await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_about_to_ask_gets_its_answer_and_is_told_that_it_is_the_last() {
+    let mut scene = Scene::start(&[
+        ("POSTERN_DRAIN__IDLE_GRACE", "10m"),
+        ("POSTERN_DRAIN__TIMEOUT", "1h"),
+    ])
+    .await;
+    let mut idle = scene.connect(LINK_A, HOST_A, Protocol::Http1).await;
+    assert_eq!(idle.get("/nonce/first").await.unwrap().status, 200);
+    let mut new = scene.connect(LINK_A, HOST_A, Protocol::Http1).await;
+    // Its head has been sent when the drain begins, so that its client does not know of the end.
+    let mut busy = scene.connect(LINK_A, HOST_A, Protocol::Http1).await;
+    let request = busy.request(Method::GET, "/drip/20/100").unwrap();
+    let download = busy.send(request.body(empty()).unwrap()).await.unwrap();
+    drain(&scene, Signal::TERM);
+    scene.said("drain: not accepting").await;
+    let body = download.into_body().collect().await.unwrap().to_bytes();
+    assert!(body.ends_with(b"drip 19\n"));
+    for connection in [&mut idle, &mut new, &mut busy] {
+        let answer = connection.get("/nonce/last").await.unwrap();
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("connection")),
+            (200, "close")
+        );
+        until("the end of the connection", async || connection.is_closed()).await;
+    }
+    ends_well(&mut scene).await;
+    scene.said("drain: done").await;
+}
+
+#[tokio::test]
+async fn a_drain_within_a_time_tells_how_far_it_is_and_cuts_then() {
+    let scene = Scene::start(&[
+        ("POSTERN_DRAIN__NOTICE", "1h"),
+        ("POSTERN_DRAIN__TIMEOUT", "1h"),
+    ])
+    .await;
+    let (mut socket, _carrier) = scene.web_socket(LINK_A, HOST_A, Protocol::Http2).await;
+    let idle = scene.connect(LINK_A, HOST_A, Protocol::Http1).await;
+    let mut operator = Connection::plain(scene.stack.postern.admin())
+        .await
+        .unwrap();
+    let mut ask = async |method: Method, path: &str| {
+        let request = operator.request(method, path).unwrap();
+        operator
+            .fetch(request.body(empty()).unwrap())
+            .await
+            .unwrap()
+    };
+    assert_eq!(
+        ask(Method::GET, "/drain").await.json()["began"],
+        Value::Null
+    );
+    for wrong in ["/drain?within=5", "/drain?in=5s"] {
+        assert_eq!(ask(Method::POST, wrong).await.status, 400, "{wrong}");
+    }
+    assert_eq!(ask(Method::GET, "/drain").await.json()["phase"], "serving");
+    let begun = ask(Method::POST, "/drain").await;
+    assert_eq!(begun.status, 202);
+    assert!(begun.json()["deadline_seconds"].as_f64().unwrap() > 7000.0);
+    // It may become shorter, never longer.
+    let shorter = ask(Method::POST, "/drain?within=4s").await.json();
+    assert!(
+        shorter["deadline_seconds"].as_f64().unwrap() <= 4.0,
+        "{shorter}"
+    );
+    let longer = ask(Method::POST, "/drain?within=1h").await.json();
+    assert!(
+        longer["deadline_seconds"].as_f64().unwrap() <= 4.0,
+        "{longer}"
+    );
+    scene.said("drain: not accepting").await;
+    assert!(
+        scene
+            .metric_is("postern_drain_phase", &[("phase", "ending")], 1.0)
+            .await
+    );
+    assert!(
+        scene
+            .metric_is("postern_drain_phase", &[("phase", "serving")], 0.0)
+            .await
+    );
+    until("the end of the idle connection", async || idle.is_closed()).await;
+    scene.said("drain: deadline").await;
+    until("the cut", async || !says_back(&mut socket, "gone").await).await;
+    until("the end of the drain", async || {
+        ask(Method::GET, "/drain").await.json()["phase"] == "drained"
+    })
+    .await;
+    let after = ask(Method::GET, "/drain").await.json();
+    assert_eq!(
+        (
+            &after["connections"],
+            &after["connections_cut"],
+            &after["deadline_seconds"]
+        ),
+        (&0.into(), &1.into(), &Value::Null),
+        "{after}"
+    );
+    assert!(
+        scene
+            .metric_is("postern_drain_connections_cut_total", &[], 1.0)
+            .await
+    );
 }
 
 #[tokio::test]

@@ -11,12 +11,22 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::scene::{Scene, until};
 
+mod noise;
+mod states;
+
+/// `GET`, as the load balancer asks: `Host` is the address of the virtual machine.
 async fn ask(address: SocketAddr, source: IpAddr, header: &Header, path: &str) -> Answer {
     let stream = open(address, Some(source), header).await.unwrap();
-    let mut connection = Connection::new(stream, Protocol::Http1, "10.1.0.5")
+    let mut connection = Connection::new(stream, Protocol::Http1, "10.1.0.5:8080")
         .await
         .unwrap();
     connection.get(path).await.unwrap()
+}
+
+/// A PROXY header that says nothing of the client: family UNSPEC, and 4 bytes to skip.
+fn unspec() -> Header {
+    let bytes = b"\r\n\r\n\0\r\nQUIT\n\x21\x00\x00\x04\x04\x00\x01\x00";
+    Header::Raw(bytes[..].into())
 }
 
 #[tokio::test]
@@ -28,6 +38,7 @@ async fn the_probe_listener_answers_with_and_without_a_proxy_header() {
         Header::Local,
         Header::without_link(),
         Header::link(7),
+        unspec(),
     ] {
         let answer = ask(probe, TRUSTED_SOURCE, &header, "/healthz").await;
         assert_eq!(
@@ -71,8 +82,10 @@ async fn a_probe_on_the_data_port_sees_health_alone() {
     let data = scene.stack.postern.data();
     for (source, header) in [
         (TRUSTED_SOURCE, Header::Local),
+        (TRUSTED_SOURCE, unspec()),
         (PROBE_SOURCE, Header::Local),
         (PROBE_SOURCE, Header::without_link()),
+        (PROBE_SOURCE, unspec()),
     ] {
         assert_eq!(
             ask(data, source, &header, "/healthz").await.status,
@@ -88,7 +101,7 @@ async fn a_probe_on_the_data_port_sees_health_alone() {
         }
     }
     scene
-        .counted("postern_connections_total", &[("ending", "probe")], 12.0)
+        .counted("postern_connections_total", &[("ending", "probe")], 20.0)
         .await;
     assert!(scene.stack.ingress.seen().all().is_empty());
     assert!(scene.stack.postern.access_log().all().is_empty());
@@ -118,42 +131,9 @@ async fn an_https_probe_without_a_server_name_gets_its_answer_over_tls_1_2() {
         let output = fetch("/nonce/x").await.unwrap();
         assert!(output.stdout.ends_with(b" 404"), "{version}: {output:?}");
     }
-    assert!(!scene.ingress_saw("/nonce/x"));
-}
-
-#[tokio::test]
-async fn connections_without_a_byte_leave_no_line_however_they_end() {
-    let scene = Scene::start(&[]).await;
-    let lines = scene.stack.postern.operational_log().all().len();
-    let before = scene
-        .metric("postern_connections_accepted_total", &[])
-        .await;
-    for reset in [false, true] {
-        for source in [TRUSTED_SOURCE, PROBE_SOURCE] {
-            for address in [scene.stack.postern.data(), scene.stack.postern.probe()] {
-                let stream = open(address, Some(source), &Header::Absent).await.unwrap();
-                if reset {
-                    // Closing sends RST instead of FIN, as Azure's TCP probe does.
-                    stream.set_zero_linger().unwrap();
-                }
-                drop(stream);
-            }
-        }
-    }
-    scene
-        .counted("postern_connections_accepted_total", &[], before + 4.0)
-        .await;
-    scene
-        .counted(
-            "postern_connections_total",
-            &[("ending", "closed")],
-            before + 4.0,
-        )
-        .await;
     assert!(scene.stack.postern.access_log().all().is_empty());
     assert!(scene.metric_is("postern_refusals_total", &[], 0.0).await);
-    let said = scene.stack.postern.operational_log().all();
-    assert_eq!(said.len(), lines, "{said:?}");
+    assert!(!scene.ingress_saw("/nonce/x"));
 }
 
 #[tokio::test]

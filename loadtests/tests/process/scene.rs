@@ -16,10 +16,11 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 /// Files are looked at often, so that no test waits for it.
-const FAST: [(&str, &str); 3] = [
+const FAST: [(&str, &str); 4] = [
     ("POSTERN_ROUTES__RELOAD_INTERVAL", "100ms"),
     ("POSTERN_CREDENTIALS__CHECK_INTERVAL", "100ms"),
     ("POSTERN_DRAIN__NOTICE", "100ms"),
+    ("POSTERN_DRAIN__IDLE_GRACE", "500ms"),
 ];
 
 /// Options with these variables over [`FAST`].

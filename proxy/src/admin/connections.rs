@@ -3,16 +3,17 @@
 use postern_api::LinkId;
 use serde::Serialize;
 
-use super::Progress;
 use crate::connection::http::Connection;
 use crate::outcome::Refusal;
+use crate::server::Phase;
 
 /// All of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Listing {
     /// Phase of the drain, and counts of the whole process.
-    #[serde(flatten)]
-    pub(super) progress: Progress,
+    pub(super) phase: Phase,
+    pub(super) connections_open: usize,
+    pub(super) requests_in_flight: i64,
     pub(super) draining: bool,
     /// How many are listed: at most [`LISTED_MAX`], and none that has not finished its handshake.
     pub(super) listed: usize,

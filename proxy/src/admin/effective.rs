@@ -3,6 +3,8 @@
 //! There is no option that holds a secret. Should one ever, or should somebody write one where it does not belong,
 //! it is not shown: values under names that say secret, and values that look like one, are replaced.
 
+use std::fmt::Write as _;
+
 use toml::{Table, Value};
 
 use crate::config::Config;
@@ -13,9 +15,10 @@ pub(super) fn print(in_force: &InForce) -> String {
     let history = in_force.history();
     let mut page = format!("{INTRODUCTION}# In force since {:.0}.\n", history.since);
     if let Some(refused) = history.refusal {
-        page.push_str(&format!("# A reload at {:.0} was refused:\n", refused.at));
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(page, "# A reload at {:.0} was refused:", refused.at);
         for line in refused.why.lines() {
-            page.push_str(&format!("#   {line}\n"));
+            let _ = writeln!(page, "#   {line}");
         }
     }
     page.push('\n');

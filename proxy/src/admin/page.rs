@@ -1,13 +1,25 @@
-//! `/`: the state of the process in one page for people. Needs nothing from elsewhere, and every value is escaped.
+//! `/`: the state of the process in one page for people, worst first. Needs nothing from elsewhere, runs no script, and
+//! every value is escaped.
+
+mod html;
+mod state;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use postern_certs::UnixTime;
 
+use self::html::{Escaped, HEAD, STYLE, Tone, fact, grouped, meter, more, row, span, table};
+use super::Sources;
 use super::certificates::{self, RefusedRow, Row};
-use super::{Progress, Sources};
+use super::recent::Refused;
 use crate::explain::ServiceContact;
-use crate::server::{History, Phase};
+use crate::metrics::Limits;
+use crate::outcome::Blame;
+use crate::server::{History, Phase, Progress};
 
 /// What the page shows.
 #[derive(Debug)]
@@ -17,11 +29,17 @@ pub(super) struct Page {
     ready: bool,
     progress: Progress,
     configuration: History,
+    previous_connections: usize,
+    up: Duration,
+    limits: Limits,
+    /// Open, and how many may be.
+    descriptors: Option<(u64, u64)>,
     routes_generation: u64,
     service: Option<ServiceContact>,
     certificates: Vec<Row>,
-    refused: Vec<RefusedRow>,
+    refused_certificates: Vec<RefusedRow>,
     clusters: Vec<Cluster>,
+    refused: Refused,
     now: i64,
 }
 
@@ -34,84 +52,221 @@ struct Cluster {
 }
 
 impl Page {
-    /// The state now.
-    pub(super) fn of(sources: &Sources, progress: Progress) -> Self {
+    /// The state now, of a process that has been up for so long.
+    pub(super) fn of(sources: &Sources, up: Duration, refused: Refused) -> Self {
         let places = sources.credentials.places();
         let mut clusters: Vec<_> = sources.clusters.iter().map(|it| Cluster::of(&it)).collect();
         clusters.sort_by(|one, other| one.name.cmp(&other.name));
+        let process = postern_chassis::process::sample();
+        let descriptors = process.open_fds.zip(process.max_fds);
         Self {
             mode: sources.authorizer.mode().label(),
             waiting_for: sources.readiness.waiting_for(),
             ready: sources.readiness.is_ready(),
-            progress,
             configuration: sources.in_force.history(),
+            progress: sources.drain.progress(),
+            previous_connections: sources.metrics.lifecycle().previous_connections(),
+            up,
+            limits: super::limits(&sources.in_force.config()),
+            descriptors: descriptors
+                .and_then(|(open, max)| Some((open.try_into().ok()?, max.try_into().ok()?))),
             routes_generation: sources.authorizer.cache().generation(),
             service: sources.service.as_deref().map(ServiceContact::of),
             certificates: certificates::certificates(&places),
-            refused: certificates::refused(&sources.credentials),
+            refused_certificates: certificates::refused(&sources.credentials),
             clusters,
+            refused,
             now: i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX),
         }
     }
 
-    fn state(&self) -> (&'static str, String) {
-        match (self.ready, self.progress.phase) {
-            (_, phase) if phase != Phase::Serving => {
-                ("warn", format!("draining: {}", phase.label()))
-            }
-            (true, _) => ("good", "ready".into()),
-            (false, _) => (
-                "bad",
-                format!("not ready, waiting for {}", self.waiting_for.join(", ")),
-            ),
-        }
+    fn at(&self) -> Timestamp {
+        Timestamp::from_second(self.now).unwrap_or_default()
     }
 
-    fn write_certificates(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "<h2>Certificates</h2>\n<table><tr><th>Use<th>Subject<th>Names<th>Expires<th>Days left\n",
-        )?;
-        for row in &self.certificates {
-            let days = (row.not_after_seconds - self.now).div_euclid(86_400);
-            let class = match days {
-                ..0 => "bad",
-                0..SOON_DAYS => "warn",
-                _ => "good",
+    fn write_now(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("<h2 id=now>Now</h2>\n<dl>\n")?;
+        let Self {
+            progress, limits, ..
+        } = self;
+        let connections = progress.connections as u64;
+        let requests = u64::try_from(progress.requests_in_flight).unwrap_or(0);
+        for (name, value, max) in [
+            ("Connections", connections, limits.connections as u64),
+            ("Requests in flight", requests, limits.requests as u64),
+        ]
+        .into_iter()
+        .chain(
+            self.descriptors
+                .map(|(open, max)| ("File descriptors", open, max)),
+        ) {
+            let tone = match value {
+                _ if value >= max => Tone::Bad,
+                _ if value >= max / 10 * 8 => Tone::Warn,
+                _ => Tone::Plain,
             };
-            writeln!(
+            fact(f, name, &grouped(value), tone, &meter(value, max))?;
+        }
+        if self.previous_connections > 0 {
+            let left = format!("{} connections", self.previous_connections);
+            fact(
                 f,
-                "<tr><td>{} {}<td>{}<td>{}<td>{}<td class={class}>{days}",
-                Escaped(row.used_as),
-                Escaped(row.role),
-                Escaped(&row.subject),
-                Escaped(&row.names.join(", ")),
-                Escaped(&row.not_after),
+                "The process before this one",
+                &left,
+                Tone::Plain,
+                &more("left"),
+            )?;
+        }
+        if let Some(service) = &self.service {
+            let heard = service.last_contact_seconds.map_or_else(
+                || "never heard of".to_owned(),
+                |seconds| format!("heard of {} ago", span(Duration::from_secs(seconds))),
+            );
+            let tone = if service.out_of_reach {
+                Tone::Bad
+            } else {
+                Tone::Good
+            };
+            let reach = if service.out_of_reach {
+                "out of reach now, "
+            } else {
+                ""
+            };
+            let hold = limits.route_stale.map_or_else(String::new, span);
+            let about = format!(
+                "{reach}at change {}; without it, routes hold for {hold}",
+                service.sequence
+            );
+            fact(f, "Account routing", &heard, tone, &more(&about))?;
+        } else {
+            let version = format!("version {}", self.routes_generation);
+            fact(f, "Routes", &version, Tone::Plain, "")?;
+        }
+        let since = format!("{:.0}", self.configuration.since);
+        fact(
+            f,
+            "Configuration",
+            "in force",
+            Tone::Plain,
+            &more(&format!("since {since}")),
+        )?;
+        f.write_str("</dl>\n")
+    }
+
+    fn write_refused(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Refused {
+            within,
+            since_start,
+            counts,
+        } = &self.refused;
+        let stretch = if *since_start {
+            "since the start, "
+        } else {
+            "in the last "
+        };
+        writeln!(f, "<h2 id=refused>Refused {stretch}{}</h2>", span(*within))?;
+        if counts.is_empty() {
+            return f.write_str("<p>Nothing.</p>\n");
+        }
+        table(f, "short", &["Reason", "Times", "Who has to act"])?;
+        for (refusal, count) in counts.iter().take(REASONS_MAX) {
+            let (act, tone) = match refusal.blame() {
+                Blame::Us => ("we", Tone::Bad),
+                Blame::Upstream => ("the ingress", Tone::Bad),
+                Blame::Policy => ("nobody: the rules", Tone::Plain),
+                Blame::Client => ("the client", Tone::Plain),
+            };
+            row(
+                f,
+                &[
+                    ("Reason", refusal.label().to_owned(), tone),
+                    ("Times", grouped(*count), Tone::Plain),
+                    ("Who acts", act.to_owned(), Tone::Plain),
+                ],
             )?;
         }
         f.write_str("</table>\n")?;
-        for row in &self.refused {
+        let others: u64 = counts
+            .iter()
+            .skip(REASONS_MAX)
+            .map(|(_, count)| count)
+            .sum();
+        if others > 0 {
             writeln!(
                 f,
-                "<p class=bad>{} {}: refused: {}</p>",
-                Escaped(row.used_as),
-                Escaped(&row.path),
-                Escaped(&row.error)
+                "<p><small>And {} for other reasons.</small></p>",
+                grouped(others)
             )?;
         }
         Ok(())
     }
 
+    fn write_certificates(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("<h2 id=certificates>Certificates</h2>\n")?;
+        for refused in &self.refused_certificates {
+            writeln!(
+                f,
+                "<div class=\"note bad\"><b>Refused</b>: {} {}<p>{}</p></div>",
+                Escaped(refused.used_as),
+                Escaped(&refused.path),
+                Escaped(&refused.error)
+            )?;
+        }
+        table(f, "", &["Use", "Days left", "Names", "Subject", "Ends"])?;
+        for certificate in &self.certificates {
+            let days = (certificate.not_after_seconds - self.now).div_euclid(86_400);
+            let tone = match days {
+                ..ABOUT_TO_END_DAYS => Tone::Bad,
+                ABOUT_TO_END_DAYS..ENDING_DAYS => Tone::Warn,
+                _ => Tone::Good,
+            };
+            row(
+                f,
+                &[
+                    (
+                        "Use",
+                        format!("{} {}", certificate.used_as, certificate.role),
+                        Tone::Plain,
+                    ),
+                    ("Days left", days.to_string(), tone),
+                    ("Names", certificate.names.join(", "), Tone::Plain),
+                    ("Subject", certificate.subject.clone(), Tone::Plain),
+                    ("Ends", certificate.not_after.clone(), Tone::Plain),
+                ],
+            )?;
+        }
+        f.write_str("</table>\n")
+    }
+
     fn write_clusters(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("<h2>Clusters</h2>\n<table><tr><th>Cluster<th>Name<th>Endpoint<th>State\n")?;
+        f.write_str("<h2 id=ingress>Ingress</h2>\n")?;
+        table(f, "", &["Cluster", "Address", "State", "Name"])?;
         for cluster in &self.clusters {
             for (address, up) in &cluster.endpoints {
-                let (class, state) = if *up { ("good", "up") } else { ("bad", "down") };
-                writeln!(
+                let (state, tone) = if *up {
+                    ("up", Tone::Good)
+                } else {
+                    ("down", Tone::Bad)
+                };
+                row(
                     f,
-                    "<tr><td>{}<td>{}<td>{}<td class={class}>{state}",
-                    Escaped(&cluster.name),
-                    Escaped(&cluster.server_name),
-                    Escaped(address)
+                    &[
+                        ("Cluster", cluster.name.clone(), Tone::Plain),
+                        ("Address", address.clone(), Tone::Plain),
+                        ("State", state.to_owned(), tone),
+                        ("Name", cluster.server_name.clone(), Tone::Plain),
+                    ],
+                )?;
+            }
+            if cluster.endpoints.is_empty() {
+                row(
+                    f,
+                    &[
+                        ("Cluster", cluster.name.clone(), Tone::Plain),
+                        ("Address", "none".to_owned(), Tone::Bad),
+                        ("State", "not resolved".to_owned(), Tone::Bad),
+                        ("Name", cluster.server_name.clone(), Tone::Plain),
+                    ],
                 )?;
             }
         }
@@ -135,98 +290,30 @@ impl Cluster {
 impl Display for Page {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(HEAD)?;
-        writeln!(f, "<h1>Postern {}</h1>", Escaped(env!("CARGO_PKG_VERSION")))?;
-        if self.mode == "enforce" {
-            f.write_str("<p>Mode <b>enforce</b></p>\n")?;
-        } else {
-            let mode = Escaped(self.mode);
-            writeln!(
-                f,
-                "<p class=warn>Mode <b>{mode}</b>: decisions are not enforced</p>"
-            )?;
+        let (_, state) = self.state();
+        // Whoever watches a drain, or waits for readiness, need not press a key.
+        if !self.ready && self.progress.phase != Phase::Drained {
+            f.write_str("<meta http-equiv=refresh content=5>\n")?;
         }
-        let (class, state) = self.state();
-        writeln!(f, "<p class={class}>{}</p>", Escaped(&state))?;
-        f.write_str("<table>\n")?;
-        for (name, value) in [
-            ("Drain", self.progress.phase.label().to_owned()),
-            ("Open connections", self.progress.connections.to_string()),
-            (
-                "Requests in flight",
-                self.progress.requests_in_flight.to_string(),
-            ),
-            (
-                "Configuration",
-                format!("in force since {:.0}", self.configuration.since),
-            ),
-            ("Routes generation", self.routes_generation.to_string()),
-        ] {
-            writeln!(f, "<tr><th>{name}<td>{}", Escaped(&value))?;
-        }
-        if let Some(service) = &self.service {
-            let class = if service.out_of_reach { "bad" } else { "good" };
-            let text = service.to_string();
-            writeln!(
-                f,
-                "<tr><th>Account routing<td class={class}>{}",
-                Escaped(&text)
-            )?;
-        }
-        f.write_str("</table>\n")?;
-        if let Some(refused) = &self.configuration.refusal {
-            writeln!(
-                f,
-                "<p class=bad>The reload at {:.0} was refused, and this configuration stays:</p>\n<pre>{}</pre>",
-                refused.at,
-                Escaped(&refused.why)
-            )?;
-        }
+        writeln!(f, "<title>{state} · Postern</title>")?;
+        f.write_str(STYLE)?;
+        self.write_state(f)?;
+        self.write_now(f)?;
+        self.write_refused(f)?;
         self.write_certificates(f)?;
         self.write_clusters(f)?;
         f.write_str(LINKS)
     }
 }
 
-/// A text that means nothing to HTML, as content and within a quoted attribute.
-struct Escaped<'a>(&'a str);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0;
-        while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
-            f.write_str(&rest[..at])?;
-            f.write_str(match rest.as_bytes()[at] {
-                b'&' => "&amp;",
-                b'<' => "&lt;",
-                b'>' => "&gt;",
-                b'"' => "&quot;",
-                _ => "&#39;",
-            })?;
-            rest = &rest[at + 1..];
-        }
-        f.write_str(rest)
-    }
-}
-
-// Renewal begins weeks ahead; what is left with less has missed it.
-const SOON_DAYS: i64 = 14;
-
-const HEAD: &str = "<!doctype html>
-<html lang=en>
-<meta charset=utf-8>
-<meta name=viewport content=\"width=device-width\">
-<title>Postern</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem; color: #1a1a1a; background: #fff }
-table { border-collapse: collapse }
-th, td { text-align: left; padding: .2rem 1rem .2rem 0; vertical-align: top }
-p.good, p.warn, p.bad { padding: .4rem .8rem; max-width: 60rem }
-.good { color: #0b5c1d } .warn { color: #7a4b00; background: #fff3cd } .bad { color: #8b0000; background: #fde2e2 }
-</style>
-";
+// As the alerts PosternCertificateEnding and PosternCertificateAboutToEnd have it.
+const ENDING_DAYS: i64 = 7;
+const ABOUT_TO_END_DAYS: i64 = 2;
+// Limit: the first few are what somebody acts on.
+const REASONS_MAX: usize = 6;
 
 const LINKS: &str = "<h2>More</h2>
-<ul>
+<ul class=more>
 <li><a href=/metrics>/metrics</a> for Prometheus
 <li><a href=/certs>/certs</a> every certificate in use, and what was refused
 <li><a href=/config>/config</a> the configuration in force
@@ -236,93 +323,3 @@ const LINKS: &str = "<h2>More</h2>
 <li><a href=/log-level>/log-level</a> of the operational log; PUT changes it
 </ul>
 ";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::server::Refused;
-
-    fn page() -> Page {
-        Page {
-            mode: "enforce",
-            waiting_for: Vec::new(),
-            ready: true,
-            progress: Progress {
-                phase: Phase::Serving,
-                connections: 3,
-                requests_in_flight: 1,
-            },
-            configuration: History {
-                since: jiff::Timestamp::UNIX_EPOCH,
-                refusal: Some(Refused {
-                    at: jiff::Timestamp::UNIX_EPOCH,
-                    why: "postern.toml:3: did you mean <data>?".into(),
-                }),
-            },
-            routes_generation: 7,
-            service: Some(ServiceContact {
-                last_contact_seconds: Some(90),
-                out_of_reach: true,
-                sequence: 812,
-            }),
-            certificates: Vec::new(),
-            refused: vec![RefusedRow::new(
-                "client",
-                "/etc/<x>",
-                "expired",
-                "ended \"then\" & there",
-            )],
-            clusters: vec![Cluster {
-                name: "dicom".into(),
-                server_name: "z1.example".into(),
-                endpoints: vec![
-                    ("10.0.0.1:443".into(), true),
-                    ("10.0.0.2:443".into(), false),
-                ],
-            }],
-            now: 0,
-        }
-    }
-
-    #[test]
-    fn every_value_is_escaped_and_nothing_is_fetched_from_elsewhere() {
-        let text = page().to_string();
-        assert!(
-            text.contains("client /etc/&lt;x&gt;: refused: ended &quot;then&quot; &amp; there"),
-            "{text}"
-        );
-        for source in ["src=", "http:", "https:", "<script", "url("] {
-            assert!(!text.contains(source), "{source}");
-        }
-        assert!(text.contains("<tr><th>Configuration<td>in force since 1970-01-01T00:00:00Z"));
-        assert!(text.contains("<pre>postern.toml:3: did you mean &lt;data&gt;?</pre>"));
-        assert!(text.contains("<td>10.0.0.1:443<td class=good>up"));
-        assert!(text.contains("<td>10.0.0.2:443<td class=bad>down"));
-        let service = "<td class=bad>last heard of 90 s ago, out of reach now, at change 812";
-        assert!(text.contains(service), "{text}");
-    }
-
-    #[test]
-    fn a_mode_that_does_not_enforce_and_a_state_that_is_not_ready_stand_out() {
-        let text = page().to_string();
-        assert!(text.contains("Mode <b>enforce</b>") && text.contains("<p class=good>ready</p>"));
-        let mut page = page();
-        page.mode = "audit";
-        page.ready = false;
-        page.waiting_for = vec!["ingress", "routes"];
-        let text = page.to_string();
-        assert!(
-            text.contains("<p class=warn>Mode <b>audit</b>: decisions are not enforced"),
-            "{text}"
-        );
-        assert!(
-            text.contains("<p class=bad>not ready, waiting for ingress, routes</p>"),
-            "{text}"
-        );
-        page.progress.phase = Phase::Ending;
-        assert!(
-            page.to_string()
-                .contains("<p class=warn>draining: ending</p>")
-        );
-    }
-}

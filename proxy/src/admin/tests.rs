@@ -12,6 +12,7 @@ use crate::config::{Config, DrainOptions, Mode as ConfiguredMode};
 use crate::connection::authorize::Mode;
 use crate::credentials;
 use crate::routing::{ClusterName, RouteCache, RouteCacheOptions, RouteFile};
+use crate::server::Phase;
 use crate::telemetry;
 use crate::upstream::{Cluster, Protocol};
 
@@ -88,6 +89,7 @@ fn fixture() -> Fixture {
     let options = DrainOptions {
         notice: Duration::ZERO,
         timeout: Duration::from_secs(1),
+        idle_grace: Duration::ZERO,
     };
     let (readiness_, seats_, metrics_) = (readiness.clone(), seats.clone(), metrics.clone());
     let (subscriber, telemetry) = telemetry::subscriber(LogLevel::Info, std::io::sink);
@@ -116,7 +118,7 @@ impl Fixture {
     async fn send(&self, request: &str) -> Answered {
         let (mut near, far) = tokio::io::duplex(1 << 20);
         near.write_all(request.as_bytes()).await.unwrap();
-        self.admin.serve(far).await;
+        self.admin.serve(far, std::future::pending()).await;
         let mut answer = String::new();
         near.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -341,11 +343,19 @@ async fn a_drain_is_begun_by_post_and_seen_by_get() {
         .await
         .unwrap();
     assert!(!sources.readiness.is_ready());
-    let done = fixture.get("/drain").await.json();
+    let mut done = fixture.get("/drain").await.json();
+    let began = done["began"].take();
+    assert!(began.as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
     assert_eq!(
         done,
-        json!({"phase": "drained", "connections_open": 0, "requests_in_flight": 0})
+        json!({
+            "phase": "drained", "connections": 0, "requests_in_flight": 0, "connections_cut": 0,
+            "began": null, "deadline_seconds": null,
+        })
     );
+    let post = "POST /drain?within=soon HTTP/1.1\r\nhost: x\r\nconnection: close\r\n";
+    assert_eq!(fixture.send(&format!("{post}\r\n")).await.status, 400);
+    let post = "POST /drain?within=1s HTTP/1.1\r\nhost: x\r\nconnection: close\r\n";
     let again = fixture.send(&format!("{post}\r\n")).await;
     assert_eq!(
         (again.status, &again.json()["phase"]),
@@ -387,14 +397,17 @@ async fn the_page_for_people_shows_state_certificates_and_endpoints() {
         page.head
     );
     for part in [
-        concat!("<h1>Postern ", env!("CARGO_PKG_VERSION"), "</h1>"),
-        "Mode <b>enforce</b>",
-        "<p class=good>ready</p>",
-        "<tr><th>Routes generation<td>1",
-        "<td>*.dicom.example<td>",
-        "/nothing: refused: ",
-        "<td class=good>up",
-        "<td class=bad>down",
+        concat!(
+            "<small>Postern ",
+            env!("CARGO_PKG_VERSION"),
+            " · mode enforce"
+        ),
+        "<h1>Ready</h1>",
+        "<dt>Routes<dd><span class=plain>version 1</span>",
+        "<span class=plain>*.dicom.example</span>",
+        "/nothing<p>",
+        "<span class=good>up</span>",
+        "<span class=bad>down</span>",
     ] {
         assert!(page.body.contains(part), "{part}: {}", page.body);
     }
@@ -408,7 +421,7 @@ async fn connections_beyond_the_bound_are_closed_unanswered() {
     near.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
         .unwrap();
-    fixture.admin.serve(far).await;
+    fixture.admin.serve(far, std::future::pending()).await;
     let mut answer = Vec::new();
     near.read_to_end(&mut answer).await.unwrap();
     assert!(answer.is_empty());
@@ -420,7 +433,7 @@ async fn connections_beyond_the_bound_are_closed_unanswered() {
 async fn a_peer_that_says_nothing_loses_its_place() {
     let fixture = fixture();
     let (near, far) = tokio::io::duplex(4096);
-    fixture.admin.serve(far).await;
+    fixture.admin.serve(far, std::future::pending()).await;
     assert_eq!(fixture.admin.seats.available_permits(), 64);
     drop(near);
 }

@@ -47,6 +47,7 @@ const KEYS: &[(&str, Taken)] = &[
     ("access_log", ByUpgrade),
     ("log.level", Live),
     ("drain", Live),
+    ("upgrade", Live),
 ];
 
 /// The keys in which two configurations differ, such as `upstream.clusters.dicom.endpoints`.
@@ -159,6 +160,16 @@ mod tests {
         for (section, _) in KEYS {
             assert!(keys.iter().any(|key| is_under(key, section)), "{section}");
         }
+    }
+
+    #[test]
+    fn the_introduction_names_what_needs_another_process() {
+        let introduction = <Config as postern_chassis::Root>::INTRODUCTION;
+        let (_, list) = introduction.split_once("takes them up:\n").unwrap();
+        let listed = list.replace(['#', '\n', ' '], "");
+        let listed: Vec<_> = listed.trim_end_matches('.').split(',').collect();
+        let needed = KEYS.iter().filter(|(_, taken)| *taken == ByUpgrade);
+        assert_eq!(listed, needed.map(|(key, _)| *key).collect::<Vec<_>>());
     }
 
     #[test]

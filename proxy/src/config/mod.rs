@@ -32,7 +32,7 @@ pub use change::{Changes, Incomparable};
 pub use clients::{CertificatePlace, HttpOptions, RefuseBy, TlsOptions};
 pub use listeners::{AdminOptions, DataOptions, ProbeOptions, ProxyHeaderOptions};
 pub use operation::{
-    AccessLogOptions, AccessLogOutput, CredentialOptions, DrainOptions, LogOptions,
+    AccessLogOptions, AccessLogOutput, CredentialOptions, DrainOptions, LogOptions, UpgradeOptions,
 };
 pub use routes::{
     Endpoint, Host, InvalidEndpoint, RouteCacheOptions, RouteOptions, RouteServiceOptions,
@@ -76,6 +76,8 @@ options! {
         pub log: LogOptions = LogOptions::default();
         /// How the process goes away.
         pub drain: DrainOptions = DrainOptions::default();
+        /// How a new process takes over (SIGUSR2).
+        pub upgrade: UpgradeOptions = UpgradeOptions::default();
     }
 }
 
@@ -122,6 +124,13 @@ const INTRODUCTION: &str = "\
 # A key without a default is shown as a comment, with an example. Lengths of time have a unit: \"250ms\", \"10s\",
 # \"1h\". Relative paths are relative to the folder of the configuration file. An environment variable overrides a
 # key: POSTERN_DATA__LISTEN=0.0.0.0:9443, with two underscores between levels and commas between the items of a list.
+#
+# SIGHUP has a running process take up a changed file: all of it, or nothing if any of it is not good. Bounds of
+# connections and requests ([proxy_header], [tls], [http], upstream.response_timeout) then hold for connections that are
+# opened from then on, the rest for all. These keys a running process cannot take up, and a reload that finds one of
+# them changed is refused; SIGUSR2 or a restart takes them up:
+#   mode, forward_cluster, workers, data.listen, data.tcp_keepalive, probe.listen, admin.listen, routes.file,
+#   routes.service, route_cache, access_log.
 
 ";
 
@@ -168,6 +177,7 @@ impl Root for Config {
         self.credentials.validate(at.under("credentials"));
         self.access_log.validate(at.under("access_log"));
         self.drain.validate(at.under("drain"));
+        self.upgrade.validate(at.under("upgrade"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What operators meet: credentials' rotation, logs, drain.
+//! What operators meet: credentials' rotation, logs, drain, upgrade.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,7 +63,8 @@ impl From<AccessLogOutput> for String {
 options! {
     /// The operational log: JSON to standard error.
     pub struct LogOptions {
-        /// "off", "error", "warn", "info", "debug" or "trace". PUT /log-level changes it while running.
+        /// "off", "error", "warn", "info", "debug" or "trace". PUT /log-level changes it while running, until it is
+        /// changed here or there again.
         pub level: LogLevel = LogLevel::Info;
     }
 }
@@ -77,6 +78,19 @@ options! {
         /// Time connections then get to end before they are cut.
         #[serde(with = "period")]
         pub timeout: Duration = Duration::from_mins(5);
+        /// Time an HTTP/1.1 connection then may be without a request, since its client may be about to send one. The
+        /// answer to that tells it to close.
+        #[serde(with = "period")]
+        pub idle_grace: Duration = Duration::from_secs(30);
+    }
+}
+
+options! {
+    /// How a new process takes over (SIGUSR2).
+    pub struct UpgradeOptions {
+        /// Time until the new process must be ready. If it is not, it is ended, and this one goes on.
+        #[serde(with = "period")]
+        pub timeout: Duration = Duration::from_mins(1);
     }
 }
 
@@ -109,6 +123,12 @@ impl AccessLogOptions {
 }
 
 impl DrainOptions {
+    pub(super) fn validate(&self, mut at: Section<'_>) {
+        at.wait("timeout", self.timeout);
+    }
+}
+
+impl UpgradeOptions {
     pub(super) fn validate(&self, mut at: Section<'_>) {
         at.wait("timeout", self.timeout);
     }

@@ -203,7 +203,7 @@ impl Seats {
         self.taken.load(Ordering::Relaxed)
     }
 
-    pub(super) fn take(self: &Arc<Self>) -> Option<Seat> {
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Seat> {
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
         let seat = Seat(Arc::clone(self));
         (before < self.max.load(Ordering::Relaxed)).then_some(seat)

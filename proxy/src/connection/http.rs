@@ -17,8 +17,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ::http::header::CONNECTION;
 use ::http::uri::Authority;
-use ::http::{HeaderValue, Request};
+use ::http::{HeaderValue, Request, Response};
 use arc_swap::ArcSwap;
 use hyper::service::service_fn;
 use postern_api::{HostName, LinkId};
@@ -27,7 +28,6 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
 use tokio_rustls::server::TlsStream;
 
-use crate::connection::Connections;
 use crate::connection::accept::Seat;
 use crate::connection::authorize::Standing;
 use crate::connection::client_hello::TlsIo;
@@ -38,9 +38,10 @@ use crate::connection::http1::Http1;
 use crate::connection::http2::Http2;
 use crate::connection::registry::{Entry, Registry};
 use crate::connection::signals::{End, Signal, Signals};
+use crate::connection::{Born, Connections};
 use crate::outcome::{Ending, Refusal};
 use crate::request;
-use crate::request::body::Incoming;
+use crate::request::body::{AnswerBody, Incoming};
 use crate::routing::RouteWatch;
 use crate::short_slices::ShortSlices;
 
@@ -100,8 +101,9 @@ pub struct Connection {
     /// Whether anything moves.
     pub activity: Activity,
     spoken: OnceLock<Spoken>,
-    /// Whether it was accepted before, but ready only after, this process began to drain.
-    pub born_draining: bool,
+    /// When in the life of the process it got ready.
+    pub born: Born,
+    last_answer: AtomicBool,
     cut: AtomicBool,
     closing: Notify,
     tunnel: Mutex<Option<Tunnel>>,
@@ -113,7 +115,7 @@ impl Connection {
     /// What the stages before learned, and what is read and written.
     pub fn new(
         secured: Secured,
-        born_draining: bool,
+        born: Born,
         registry: &Arc<Registry<Self>>,
     ) -> (Arc<Self>, Box<TlsStream<TlsIo>>) {
         let http2 = secured.is_http2();
@@ -134,7 +136,8 @@ impl Connection {
             sni: secured.sni,
             activity: Activity::new(),
             spoken: OnceLock::new(),
-            born_draining,
+            born,
+            last_answer: AtomicBool::new(born != Born::Serving),
             cut: AtomicBool::new(false),
             closing: Notify::new(),
             tunnel: Mutex::default(),
@@ -158,6 +161,20 @@ impl Connection {
     pub fn speaks(&self, authority: &Spoken) {
         // A client that spells it in several ways is read each time.
         let _ = self.spoken.set(authority.clone());
+    }
+
+    /// From now on, each answer over HTTP/1.1 is the last one.
+    pub fn answer_once_more(&self) {
+        self.last_answer.store(true, Ordering::Relaxed);
+    }
+
+    /// "A server that does not support persistent connections MUST send the "close" connection option in every
+    /// response message that does not have a 1xx (Informational) status code." (RFC 9112 section 9.3)
+    fn tell_of_the_end(&self, answer: &mut Response<AnswerBody>) {
+        if self.last_answer.load(Ordering::Relaxed) && !answer.status().is_informational() {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
+        }
     }
 
     /// Ends the connection once the requests in flight are done.
@@ -312,7 +329,12 @@ pub async fn serve(
             let request = request.map(Incoming::Http1);
             // Boxed where it is made: hyper moves a request's future several times before it first polls it.
             let answer = Box::pin(request::handle(&own.requests, &connection, request));
-            async move { Ok::<_, Infallible>(answer.await) }
+            let connection = &connection;
+            async move {
+                let mut answer = answer.await;
+                connection.tell_of_the_end(&mut answer);
+                Ok::<_, Infallible>(answer)
+            }
         });
         let served = Http1::new(io, service, &connection, options);
         drive(own, &connection, pin!(served), drain, routes).await
@@ -329,6 +351,9 @@ pub async fn serve(
 
 /// What a connection of HTTP/1.1 and one of HTTP/2 have in common.
 pub(super) trait Graceful<E: Broke>: Future<Output = Result<(), E>> {
+    /// Ends when that fails no request, those included that may be on their way.
+    fn drain(self: Pin<&mut Self>);
+
     /// Ends once the requests in flight are done.
     fn end_gently(self: Pin<&mut Self>);
 
@@ -343,6 +368,11 @@ pub(super) trait Broke: std::error::Error {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Graceful<h2::Error> for Http2<'_, T> {
+    /// GOAWAY says which requests are on their way.
+    fn drain(self: Pin<&mut Self>) {
+        self.end_gently();
+    }
+
     fn end_gently(self: Pin<&mut Self>) {
         self.get_mut().end_gently();
     }
@@ -398,6 +428,11 @@ async fn drive<E: Broke>(
         };
         let End { reason, within } = match signal {
             Some(Signal::End(end)) => end,
+            Some(Signal::Drain) => {
+                served.as_mut().drain();
+                asked = asked.or(Some(Some(Ending::Drained)));
+                continue;
+            }
             Some(Signal::Quiet) => {
                 served.as_mut().park();
                 continue;

@@ -127,6 +127,12 @@ where
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     UpgradeableConnection<TokioIo<Io>, S>: Future<Output = hyper::Result<()>>,
 {
+    /// Whoever has asked for nothing yet may be about to: it gets its answer, which says that it is the last one. What
+    /// says so already would surprise a client that has the head of its answer and sends the next request behind it.
+    fn drain(self: Pin<&mut Self>) {
+        self.connection.answer_once_more();
+    }
+
     /// There is no gentle end for a tunnel: only its two sides know how to part.
     fn end_gently(mut self: Pin<&mut Self>) {
         self.unpark();

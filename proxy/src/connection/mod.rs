@@ -51,6 +51,39 @@ pub struct Options {
     pub refuse_by_alert: bool,
 }
 
+/// Which open connections are not waited for any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Closing {
+    /// None: each ends as its client wants.
+    Nothing,
+    /// HTTP/1.1 connections without a request.
+    Idle,
+    /// All that are left.
+    Everything,
+}
+
+/// When in the life of the process a connection got ready for requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Born {
+    /// While it accepted.
+    Serving,
+    /// When it had stopped accepting.
+    Draining,
+    /// When connections like it were closed already: its requests are refused.
+    Late,
+}
+
+impl Born {
+    /// Now, in a process that drains or does not, and closes these.
+    pub fn now(draining: bool, closing: Closing) -> Self {
+        match closing {
+            _ if !draining => Self::Serving,
+            Closing::Nothing => Self::Draining,
+            Closing::Idle | Closing::Everything => Self::Late,
+        }
+    }
+}
+
 /// What the stages of a connection use. One for each worker thread and configuration: a connection keeps the bounds that
 /// it was opened with.
 #[derive(Clone)]
@@ -67,8 +100,8 @@ pub struct Connections {
     pub registry: Arc<Registry<http::Connection>>,
     /// The answer to probes.
     pub health: Arc<Health>,
-    /// Turns true when whatever is left of a drain is cut.
-    pub cut: watch::Receiver<bool>,
+    /// Which connections a drain does not wait for any more.
+    pub closing: watch::Receiver<Closing>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// One line for each refused connection.
@@ -116,8 +149,9 @@ fn serve_http(
     own.metrics
         .handshake(secured.tls_version(), secured.resumed(), secured.handshake);
     let draining = *drain.borrow_and_update();
+    let born = Born::now(draining, *own.closing.borrow());
     let routes = secured.watch.take();
-    let (connection, stream) = http::Connection::new(secured, draining, &own.registry);
+    let (connection, stream) = http::Connection::new(secured, born, &own.registry);
     async move {
         let ending = http::serve(&own, connection, stream, drain, routes).await;
         story.end(&own, ending);

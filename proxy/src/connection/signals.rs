@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::connection::Connections;
 use crate::connection::authorize::Reconsidered;
 use crate::connection::http::{Connection, Options};
+use crate::connection::{Born, Closing, Connections};
 use crate::outcome::Ending;
 use crate::routing::RouteWatch;
 
@@ -46,6 +46,8 @@ impl End {
 pub enum Signal {
     /// To end.
     End(End),
+    /// To end when that fails no request.
+    Drain,
     /// That nothing has moved for a while.
     Quiet,
 }
@@ -56,7 +58,9 @@ pub struct Signals<'a> {
     connection: &'a Connection,
     drain: watch::Receiver<bool>,
     draining: bool,
-    cut: watch::Receiver<bool>,
+    closing: watch::Receiver<Closing>,
+    /// What of that was heeded.
+    heeded: Closing,
     /// Tells when its standing may have changed; none in mode `forward`.
     routes: Option<RouteWatch>,
     /// When it may have changed, if account routing has not yet said whether.
@@ -76,13 +80,17 @@ impl<'a> Signals<'a> {
         drain: watch::Receiver<bool>,
         routes: Option<RouteWatch>,
     ) -> Self {
+        let closing = own.closing.clone();
+        // Whoever is new is idle, but about to say something.
+        let heeded = closing.borrow().min(Closing::Idle);
         Self {
             own,
             connection,
             // Whoever is born draining is ended by a tick, after its request.
-            draining: connection.born_draining,
+            draining: connection.born != Born::Serving,
             drain,
-            cut: own.cut.clone(),
+            closing,
+            heeded,
             routes,
             unanswered: None,
             revoked: None,
@@ -99,11 +107,19 @@ impl<'a> Signals<'a> {
         let end = loop {
             tokio::select! {
                 () = self.connection.closing() => break End { reason: None, within: None },
-                () = turned_true(&mut self.cut) => break End::within(Ending::Drained, Duration::ZERO),
+                closing = beyond(&mut self.closing, self.heeded) => {
+                    self.heeded = closing;
+                    if closing == Closing::Everything {
+                        break End::within(Ending::Drained, Duration::ZERO);
+                    }
+                    if self.idle() {
+                        break End::gently(Ending::Drained);
+                    }
+                }
                 changed = self.drain.changed(), if !self.draining => {
                     self.draining = changed.is_err() || *self.drain.borrow_and_update();
                     if self.draining {
-                        break End::gently(Ending::Drained);
+                        return Signal::Drain;
                     }
                 }
                 since = changed(&mut self.routes) => {
@@ -136,6 +152,18 @@ impl<'a> Signals<'a> {
         Signal::End(end)
     }
 
+    /// Whether it is between two requests of HTTP/1.1. Over HTTP/2, GOAWAY has said all there is to say.
+    fn idle(&self) -> bool {
+        let Connection {
+            activity, framing, ..
+        } = self.connection;
+        framing
+            .as_ref()
+            .is_some_and(|framing| framing.partial_head_bytes() == 0)
+            && !activity.busy()
+            && !activity.tunnels()
+    }
+
     /// Whether no request has come for a while, and nothing of one or of an answer is left.
     fn quiet(&self) -> bool {
         let Connection {
@@ -152,7 +180,7 @@ impl<'a> Signals<'a> {
         if self.head.stuck(self.connection, options.header_timeout) {
             return Some(End::within(Ending::HeadLate, Duration::ZERO));
         }
-        if self.connection.born_draining && !activity.busy() && !self.asked {
+        if self.outstays(options) && !activity.busy() && !self.asked {
             return Some(End::gently(Ending::Drained));
         }
         let limit = if activity.tunnels() {
@@ -169,6 +197,17 @@ impl<'a> Signals<'a> {
         } else {
             End::gently(Ending::Idle)
         })
+    }
+
+    /// Whether it is only here still since the drain found it too young, or busy.
+    fn outstays(&self, options: Options) -> bool {
+        let Connection { activity, .. } = self.connection;
+        let silent = activity.silence() >= options.header_timeout;
+        if self.connection.born == Born::Serving {
+            silent && self.heeded == Closing::Idle && self.idle()
+        } else {
+            silent || activity.served() > 0
+        }
     }
 
     /// Asks again whether the link may do what it does, after a change at `since`. `true`: no more.
@@ -218,10 +257,11 @@ async fn changed(routes: &mut Option<RouteWatch>) -> Instant {
 }
 
 /// The guard that `wait_for` gives must not be held across an await.
-async fn turned_true(flag: &mut watch::Receiver<bool>) {
-    if flag.wait_for(|set| *set).await.is_err() {
-        std::future::pending::<()>().await;
+async fn beyond(closing: &mut watch::Receiver<Closing>, heeded: Closing) -> Closing {
+    if let Ok(closing) = closing.wait_for(|closing| *closing > heeded).await {
+        return *closing;
     }
+    std::future::pending().await
 }
 
 /// From one look at a connection to the next. One that is quiet is only looked at for its bounds of seconds.

@@ -17,6 +17,17 @@ struct Fixture {
     now: i64,
 }
 
+fn options(folder: &Path) -> Options {
+    let place = |name: &str| folder.join(name);
+    Options {
+        server: vec![(place("one"), vec![]), (place("two"), vec![])],
+        identity: place("client"),
+        trust: place("trust"),
+        routing: None,
+        ticket_keys: None,
+    }
+}
+
 impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -28,13 +39,7 @@ impl Fixture {
             .unwrap();
         std::fs::create_dir(place("trust")).unwrap();
         std::fs::write(place("trust").join("ca.crt"), ca.ca_pem()).unwrap();
-        let options = Options {
-            server: vec![(place("one"), vec![]), (place("two"), vec![])],
-            identity: place("client"),
-            trust: place("trust"),
-            routing: None,
-            ticket_keys: None,
-        };
+        let options = options(folder.path());
         let metrics = Arc::new(Metrics::new(Mode::Enforce, AccessLog::off()).unwrap());
         let now = i64::try_from(UnixTime::now().as_secs()).unwrap();
         Self {
@@ -305,4 +310,105 @@ fn of_the_suites_that_a_client_offers_the_cheapest_is_taken_unless_it_has_no_aes
     );
     assert_eq!(agreed(&fixture, &[large, small]), small);
     assert_eq!(agreed(&fixture, &[large]), large);
+}
+
+#[test]
+fn other_places_are_taken_whole_or_not_at_all() {
+    let fixture = Fixture::new();
+    for place in ["one", "two", "three"] {
+        fixture.issue(place, 30);
+    }
+    assert!(fixture.look(0).is_empty());
+    let credentials = &fixture.credentials;
+    let names = |places: &[&str]| -> Vec<_> {
+        let paths = places.iter().map(|place| (fixture.path(place), vec![]));
+        paths.collect()
+    };
+    let shown = |host: &str| {
+        let host = HostName::parse(host).unwrap();
+        credentials.server().select(&host).is_some()
+    };
+    let before = credentials.client().unwrap();
+    let now = fixture.at(0);
+
+    // One good place beside one that is not there.
+    let bad = Options {
+        server: names(&["one", "three", "four"]),
+        identity: fixture.path("nowhere"),
+        ..options(fixture.folder.path())
+    };
+    assert_eq!(credentials.replace(bad, now).unwrap_err().len(), 2);
+    assert!(shown("two.example") && !shown("three.example"));
+    assert!(Arc::ptr_eq(&before, &credentials.client().unwrap()));
+    let refused = fixture.metrics.render().unwrap();
+    assert!(!refused.contains("credential_refusals_total{"), "{refused}");
+
+    // Who we are stays the same, and with it every connection to the ingress.
+    let good = Options {
+        server: names(&["one", "three"]),
+        ..options(fixture.folder.path())
+    };
+    credentials.replace(good, now).unwrap();
+    assert!(shown("one.example") && shown("three.example") && !shown("two.example"));
+    assert!(Arc::ptr_eq(&before, &credentials.client().unwrap()));
+    assert!(credentials.complete(now));
+    let generations: Vec<_> = credentials
+        .places()
+        .iter()
+        .map(|it| it.generation)
+        .collect();
+    assert_eq!(generations, [1; 4]);
+
+    // Another identity is another generation, and the generations go on from there.
+    let issued = fixture.ca.client("other.example").unwrap();
+    issued.write_to(&fixture.path("other")).unwrap();
+    let other = Options {
+        identity: fixture.path("other"),
+        ..options(fixture.folder.path())
+    };
+    credentials.replace(other, now).unwrap();
+    assert_eq!(
+        credentials.client().unwrap().generation,
+        before.generation + 1
+    );
+    credentials
+        .replace(options(fixture.folder.path()), now)
+        .unwrap();
+    assert_eq!(
+        credentials.client().unwrap().generation,
+        before.generation + 2
+    );
+    assert!(fixture.look(1).is_empty());
+    assert_eq!(
+        credentials.client().unwrap().generation,
+        before.generation + 2
+    );
+}
+
+#[test]
+fn keys_of_tickets_are_shared_and_no_longer_shared() {
+    let fixture = Fixture::new();
+    fixture.issue("one", 30);
+    fixture.issue("two", 30);
+    assert!(fixture.look(0).is_empty());
+    let now = fixture.at(0);
+    let key = TicketKey::new(&[7; 32], fixture.now - DAY, fixture.now + DAY).unwrap();
+    let store = Store::open(fixture.path("tickets")).unwrap();
+    let keys = TicketKeys::new(vec![key]).unwrap();
+    store.publish(&keys, "first").unwrap();
+    let with = Options {
+        ticket_keys: Some(fixture.path("tickets")),
+        ..options(fixture.folder.path())
+    };
+    let shared = || fixture.credentials.tickets.are_shared(fixture.now);
+    fixture.credentials.replace(with.clone(), now).unwrap();
+    assert!(shared());
+    fixture.credentials.replace(with, now).unwrap();
+    assert!(shared());
+    fixture
+        .credentials
+        .replace(options(fixture.folder.path()), now)
+        .unwrap();
+    assert!(!shared());
+    assert!(fixture.look(1).is_empty() && !shared());
 }

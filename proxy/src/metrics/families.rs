@@ -179,6 +179,10 @@ impl<K: std::hash::Hash + Eq> ByReason<K> {
             counter.inc();
         }
     }
+
+    pub(super) fn get(&self, value: &K) -> u64 {
+        self.0.get(value).map_or(0, IntCounter::get)
+    }
 }
 
 /// The counters of refusals, each at 0 from the start.

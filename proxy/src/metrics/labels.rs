@@ -98,6 +98,14 @@ labels! {
         Previous => "previous",
     }
 
+    /// Whether an address of the ingress is up.
+    pub enum EndpointState {
+        /// It is not known to be down.
+        Up => "up",
+        /// The last attempt to connect to it failed.
+        Down => "down",
+    }
+
     /// How an attempt to connect to the ingress ended.
     pub enum ConnectOutcome {
         /// Connected, with TLS.
@@ -208,6 +216,26 @@ labels! {
         Unwritten => "unwritten",
     }
 
+    /// How far a drain is.
+    pub enum DrainPhase {
+        /// No drain.
+        Serving => "serving",
+        /// Not ready any more; connections are still accepted until the probes have noticed.
+        Noticing => "noticing",
+        /// Not accepting; connections are asked to end.
+        Ending => "ending",
+        /// No connection is left, or the deadline has passed.
+        Drained => "drained",
+    }
+
+    /// What an upgrade came to.
+    pub enum UpgradeOutcome {
+        /// The new process serves.
+        TakenOver => "taken_over",
+        /// The old process goes on.
+        Refused => "refused",
+    }
+
     /// What credentials are for.
     pub enum CredentialUse {
         /// Our certificates towards clients.
@@ -308,6 +336,7 @@ pub(super) fn documented() -> Vec<(&'static str, Vec<&'static str>)> {
             words::<TlsVersion>(),
         ),
         ("`resumed`, `reused`", words::<Reused>()),
+        ("`state`", words::<EndpointState>()),
         ("`generation`", words::<UpstreamGeneration>()),
         (
             "`outcome` of `postern_upstream_connects_total`",
@@ -345,6 +374,11 @@ pub(super) fn documented() -> Vec<(&'static str, Vec<&'static str>)> {
         (
             "`reason` of `postern_route_snapshot_refusals_total`",
             words::<SnapshotRefusal>(),
+        ),
+        ("`phase`", words::<DrainPhase>()),
+        (
+            "`outcome` of `postern_process_upgrades_total`",
+            words::<UpgradeOutcome>(),
         ),
         ("`use`", words::<CredentialUse>()),
     ]

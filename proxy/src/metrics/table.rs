@@ -42,14 +42,20 @@ macro_rules! table {
 table! {
     Gauge     postern_build_info[version]                       "Always 1; the label says which version runs."
     Gauge     postern_mode[mode]                                "1 for the enforcement mode that is in force, 0 for the others."
+    Gauge     postern_workers                                   "Threads that serve connections, each busy with one thing at a time."
     Gauge     postern_ready                                     "1 while the probes are told that this process is ready."
     Gauge     postern_draining                                  "1 while this process drains."
     Counter   postern_reloads_total[outcome]                    "Reloads of the configuration (SIGHUP), by what they came to."
     Gauge     postern_reload_refused                            "1 while the last reload was refused, so that the file is not what is in force."
     Gauge     postern_config_loaded_seconds                     "Since when the configuration in force is, in seconds since 1970."
+    Gauge     postern_drain_phase[phase]                        "1 for the phase of the drain that this process is in, 0 for the others."
+    Counter   postern_drain_connections_cut_total               "Connections that had not ended when the time of the drain was up, and were cut."
+    Counter   postern_process_upgrades_total[outcome]           "Attempts to replace this process by a new one; the one that has taken over counts that."
+    Gauge     postern_previous_process_connections              "Connections that the process before this one still has; 0 when it has ended."
 
     Counter   postern_accept_errors_total                       "Failures to accept a connection, such as running out of file descriptors."
     Gauge     postern_connections_open                          "Client connections that are open."
+    Gauge     postern_connections_max                           "Client connections that may be open: `data.connections_max`."
     Counter   postern_connections_accepted_total                "Client connections that were accepted."
     Counter   postern_connections_total[ending, blame]          "Client connections that ended, by how, and by who has to act when it is often."
     Counter   postern_refusals_total[reason, blame]             "Connections and requests that were refused, by reason, and by who has to act."
@@ -60,10 +66,12 @@ table! {
     Counter   postern_requests_total[protocol, status]          "Requests that ended, by the client's protocol and the class of the status it got; `none` if it got none."
     Histogram postern_request_duration_seconds[protocol]        "Time from the whole request head to the end of the answer."
     Gauge     postern_requests_in_flight                        "Requests that are being answered."
+    Gauge     postern_requests_max                              "Requests that may be in flight: `http.requests_max`."
     Counter   postern_request_body_bytes_total                  "Bytes of request bodies."
     Counter   postern_response_body_bytes_total                 "Bytes of response bodies."
     Counter   postern_upgrades_total                            "Requests that became a tunnel, such as a WebSocket."
 
+    Gauge     postern_upstream_endpoints[cluster, state]        "Addresses of the ingress, by whether the last attempt to connect to them succeeded."
     Gauge     postern_upstream_connections[generation]          "Open connections to the ingress, by whether they were made with the current client certificate."
     Counter   postern_upstream_connects_total[outcome]          "Attempts to connect to the ingress."
     Counter   postern_upstream_requests_total[protocol, reused] "Requests that were sent to the ingress, by protocol and by whether the connection had carried one before."
@@ -91,6 +99,7 @@ table! {
     Counter   postern_route_changes_total                       "Changes that were applied to the route cache."
     Counter   postern_route_gaps_total                          "Times that changes were missed, so that every route was asked for again."
     Gauge     postern_route_contact_seconds                     "When the account-routing service was last heard of, in seconds since 1970; 0 before the first time."
+    Gauge     postern_route_stale_max_seconds                   "Silence of the account-routing service after which no route holds any more: `route_cache.stale_max`; 0 if routes come from elsewhere."
     Gauge     postern_route_snapshot_seconds                    "When the routes of the snapshot on disk were known to hold, in seconds since 1970; 0 if there is none."
     Gauge     postern_route_snapshot_bytes                      "Size of the snapshot that was written last."
     Counter   postern_route_snapshot_refusals_total[reason]     "Snapshots on disk that were not used at start, or not written: `unwritten`."
@@ -146,6 +155,7 @@ const INTRODUCTION: &str = "\
 
 Served at `/metrics` of the admin listener, in the Prometheus text format. Written by `postern metrics`.
 A counter whose labels are a closed set starts at 0 for each of its values, so that `rate()` sees the first event.
+`cluster` is a name of the configuration.
 
 | name | type | labels | meaning |
 |---|---|---|---|

@@ -11,6 +11,7 @@ use http::uri::Authority;
 use http::{HeaderValue, Method, Version};
 use postern_api::HostName;
 
+use crate::connection::Born;
 use crate::connection::authorize::Permit;
 use crate::connection::http::{Connection, Spoken};
 use crate::outcome::Refusal;
@@ -43,7 +44,7 @@ pub async fn admit(
     if let Ok(header) = &header {
         exchange.named(header.clone());
     }
-    if connection.born_draining {
+    if connection.born == Born::Late {
         return Err(Refusal::Draining);
     }
     exchange.occupies(requests.load.enter().ok_or(Refusal::Overloaded)?);

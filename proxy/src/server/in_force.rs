@@ -1,9 +1,10 @@
 //! The configuration in force, since when it is, and what became of the last attempt to change it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use tokio::sync::MutexGuard;
 
 use crate::config::Config;
 use crate::metrics::{ConfigOutcome, Metrics};
@@ -12,6 +13,7 @@ use crate::metrics::{ConfigOutcome, Metrics};
 pub struct InForce {
     config: ArcSwap<Config>,
     history: Mutex<History>,
+    turn: tokio::sync::Mutex<()>,
     metrics: Arc<Metrics>,
 }
 
@@ -44,8 +46,19 @@ impl InForce {
                 since,
                 refusal: None,
             }),
+            turn: tokio::sync::Mutex::default(),
             metrics,
         }
+    }
+
+    /// The right to replace it, by another process. Waits for a reload to end.
+    pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// The right to replace it at once; none while another process is about to.
+    pub(super) fn turn_now(&self) -> Option<MutexGuard<'_, ()>> {
+        self.turn.try_lock().ok()
     }
 
     /// The configuration.
@@ -83,7 +96,7 @@ impl InForce {
         self.metrics.reloads().ended(ConfigOutcome::Refused);
     }
 
-    fn locked(&self) -> MutexGuard<'_, History> {
+    fn locked(&self) -> std::sync::MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

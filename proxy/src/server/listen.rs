@@ -1,8 +1,13 @@
 //! Listeners: bound by us before anything runs, served by pingora.
 //!
 //! We bind so that a port in use is a clear error with an exit code, before any traffic is taken. pingora then
-//! finds the sockets in its hand-over table under the names we gave them, as it would after an upgrade.
+//! finds the sockets in its hand-over table under the names we gave them.
+//!
+//! After an upgrade most of them are there already. Each data socket has a queue of its own, whose connections are
+//! lost with it: so each is accepted from as long as its address is ours, by whichever worker, and more workers get
+//! more sockets.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::IntoRawFd as _;
@@ -10,10 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::poll;
 use parking_lot::Mutex;
 use pingora_core::apps::ServerApp;
-use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
-use pingora_core::protocols::Stream;
+use pingora_core::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
+use pingora_core::protocols::{Stream, TcpKeepalive as PingoraKeepalive};
 use pingora_core::server::{Fds, ListenFds, ShutdownWatch};
 use pingora_core::services::listening::Service as Listening;
 use pingora_core::services::{Service, ServiceWithDependents};
@@ -28,65 +34,115 @@ use crate::outcome::Ending;
 use crate::probe::Health;
 use crate::server::ServerError;
 use crate::server::background::{Background, Following};
+use crate::server::opening::Opening;
 use crate::server::parts::Parts;
 use crate::server::reload::Reload;
 use crate::server::workers::Worker;
 use crate::telemetry::Telemetry;
 
-/// Sockets that are bound and listening.
+/// Sockets that are bound, and listening or about to.
 pub struct Listeners {
     workers: usize,
+    /// The names of the sockets of the data port, in order.
+    data: Vec<String>,
+    keepalive: Duration,
     fds: ListenFds,
 }
 
 /// What pingora is to run.
 pub struct Services {
-    /// The services.
-    pub services: Vec<Box<dyn ServiceWithDependents>>,
+    /// All of them.
+    pub all: Vec<Box<dyn ServiceWithDependents>>,
     /// How many of them are workers.
     pub workers: usize,
+    /// The sockets, for whoever takes over.
+    pub fds: ListenFds,
+    /// What lets them accept.
+    pub opening: Opening,
 }
 
-/// Binds every listener of the configuration.
-pub fn bind(config: &Config) -> Result<Listeners, ServerError> {
+/// Binds every listener of the configuration that is not among those of the process before this one.
+pub fn bind(config: &Config, mut fds: Fds) -> Result<Listeners, ServerError> {
     let workers = match config.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
     };
-    let mut fds = Fds::new();
-    let mut add = |key, name: String, address, shared| {
-        let mut socket = listen(address, shared);
-        if shared {
-            socket = socket.and_then(|socket| kept_alive(socket, config.data.tcp_keepalive));
+    let keepalive = config.data.tcp_keepalive;
+    let data = data_sockets(config, workers, &mut fds)?;
+    for (key, name, address) in [
+        ("probe.listen", PROBE, config.probe.listen),
+        ("admin.listen", ADMIN, config.admin.listen),
+    ] {
+        let name = format!("{name}/{address}");
+        if fds.get(&name).is_none() {
+            let socket = bound(address, false).and_then(listening);
+            let socket = socket.map_err(in_use(key, address))?;
+            fds.add(name, socket.into_raw_fd());
         }
-        let socket = socket.map_err(|source| ServerError::Bind {
-            key,
-            address,
-            source,
-        })?;
-        fds.add(name, socket.into_raw_fd());
-        Ok::<_, ServerError>(())
-    };
-    // An address that another process holds must be refused, although our own workers share it.
-    drop(
-        listen(config.data.listen, false).map_err(|source| ServerError::Bind {
-            key: "data.listen",
-            address: config.data.listen,
-            source,
-        })?,
-    );
-    for worker in 0..workers {
-        add("data.listen", data_name(worker), config.data.listen, true)?;
     }
-    add("probe.listen", PROBE.into(), config.probe.listen, false)?;
-    add("admin.listen", ADMIN.into(), config.admin.listen, false)?;
+    let keep = data.iter().cloned();
+    let others = [(PROBE, config.probe.listen), (ADMIN, config.admin.listen)];
+    let keep = keep.chain(others.map(|(name, address)| format!("{name}/{address}")));
+    // The addresses of the previous process that are not ours any more.
+    let closed = fds.close_unclaimed(&keep.collect::<HashSet<_>>());
+    if !closed.is_empty() {
+        tracing::info!(?closed, "upgrade: these listeners are given up");
+    }
     Ok(Listeners {
         workers,
+        data,
+        keepalive,
         fds: Arc::new(Mutex::new(fds)),
     })
 }
 
-fn listen(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+/// The names of the data sockets: those that are there, and as many as workers at least.
+fn data_sockets(
+    config: &Config,
+    workers: usize,
+    fds: &mut Fds,
+) -> Result<Vec<String>, ServerError> {
+    let (address, keepalive) = (config.data.listen, config.data.tcp_keepalive);
+    let prefix = format!("data/{address}/");
+    let (mut names, _) = fds.serialize();
+    names.retain(|name| name.starts_with(&prefix));
+    names.sort();
+    let first = names.is_empty();
+    let failed = in_use("data.listen", address);
+    if first {
+        // An address that another process holds must be refused, although our own workers share it.
+        drop(bound(address, false).and_then(listening).map_err(failed)?);
+    }
+    let numbers = 0..workers + names.len();
+    let seconds = keepalive.as_secs();
+    let free = numbers.filter(|number| {
+        let taken = format!("{prefix}{number}/");
+        !names.iter().any(|name| name.starts_with(&taken))
+    });
+    let missing: Vec<_> = free.take(workers.saturating_sub(names.len())).collect();
+    for number in missing {
+        let mut socket = bound(address, true).and_then(|socket| kept_alive(socket, keepalive));
+        if first {
+            socket = socket.and_then(listening);
+        }
+        // Beside others, it listens when it is accepted from: connections would come to it at once.
+        let socket = socket.map_err(failed)?;
+        let name = format!("{prefix}{number}/{seconds}");
+        fds.add(name.clone(), socket.into_raw_fd());
+        names.push(name);
+    }
+    Ok(names)
+}
+
+fn in_use(key: &'static str, address: SocketAddr) -> impl Fn(io::Error) -> ServerError + Copy {
+    move |source| ServerError::Bind {
+        key,
+        address,
+        source,
+    }
+}
+
+fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -96,6 +152,10 @@ fn listen(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn listening(socket: Socket) -> io::Result<Socket> {
     socket.listen(BACKLOG)?;
     Ok(socket)
 }
@@ -110,6 +170,8 @@ impl Listeners {
         reload: Reload,
     ) -> Services {
         let sources = &parts.sources;
+        // Workers, probe and admin accept.
+        let opening = Opening::new(self.workers + 2);
         let mut services: Vec<Box<dyn ServiceWithDependents>> = Vec::new();
         for worker in 0..self.workers {
             let connections = parts.worker(config);
@@ -121,51 +183,72 @@ impl Listeners {
             };
             let mut inner = Listening::new(format!("worker-{worker}"), app);
             inner.set_connection_filter(Arc::clone(sources) as _);
-            inner.add_listener(endpoint(data_name(worker)));
+            for name in self.data.iter().skip(worker).step_by(self.workers) {
+                inner.add_listener(self.data_endpoint(name));
+            }
             services.push(Box::new(Bound {
                 inner,
                 fds: Arc::clone(&self.fds),
+                opening: opening.clone(),
                 accept_until: parts.drain.ending(),
                 upstream: Some(upstream),
             }));
         }
-        let mut probe = Listening::new(PROBE.into(), Probe(Arc::clone(&parts.health)));
-        probe.add_listener(endpoint(PROBE.into()));
-        services.push(self.always(probe, parts));
-        let mut admin = Listening::new(ADMIN.into(), parts.admin(telemetry));
-        admin.add_listener(endpoint(ADMIN.into()));
-        services.push(self.always(admin, parts));
+        let probe = Probe(Arc::clone(&parts.health));
+        services.push(self.always(PROBE, config.probe.listen, probe, &opening, parts));
+        let admin = parts.admin(telemetry);
+        services.push(self.always(ADMIN, config.admin.listen, admin, &opening, parts));
         services.push(Box::new(Background::new(parts, reload)));
         if let Some(following) = Following::new(parts) {
             services.push(Box::new(following));
         }
         Services {
-            services,
+            all: services,
             workers: self.workers,
+            fds: self.fds,
+            opening,
         }
     }
 
-    /// A service that goes on while the process drains.
+    /// A service that goes on while the process drains, until another process does its work.
     fn always<A: ServerApp + Send + Sync + 'static>(
         &self,
-        inner: Listening<A>,
+        name: &str,
+        address: SocketAddr,
+        app: A,
+        opening: &Opening,
         parts: &Parts,
     ) -> Box<dyn ServiceWithDependents> {
-        let accept_until = parts.drain.never();
+        let mut inner = Listening::new(name.to_owned(), app);
+        inner.add_listener(endpoint(&format!("{name}/{address}")));
         Box::new(Bound {
             inner,
             fds: Arc::clone(&self.fds),
-            accept_until,
+            opening: opening.clone(),
+            accept_until: parts.drain.taken_over(),
             upstream: None,
         })
     }
+
+    /// A data socket. One that was made under another configuration has its connections kept alive one by one, which
+    /// costs each of them five system calls, until the next restart.
+    fn data_endpoint(&self, name: &str) -> ListenerConfig {
+        let endpoint = endpoint(name);
+        if name.ends_with(&format!("/{}", self.keepalive.as_secs())) {
+            return endpoint;
+        }
+        let mut options = TcpSocketOptions::default();
+        options.tcp_keepalive = Some(PingoraKeepalive {
+            idle: self.keepalive,
+            interval: KEEPALIVE_INTERVAL,
+            count: KEEPALIVE_COUNT as usize,
+            user_timeout: Duration::ZERO,
+        });
+        endpoint.tcp_socket_options(options)
+    }
 }
 
-fn data_name(worker: usize) -> String {
-    format!("data/{worker}")
-}
-
-fn endpoint(name: String) -> ListenerConfig {
+fn endpoint(name: &str) -> ListenerConfig {
     // We read ahead only while bytes pour in: no buffer of pingora's for idle connections.
     ListenerConfig::tcp(name).l4_buffer(L4BufferSettings::unbuffered())
 }
@@ -185,6 +268,7 @@ fn kept_alive(socket: Socket, idle: Duration) -> io::Result<Socket> {
 struct Bound<A> {
     inner: Listening<A>,
     fds: ListenFds,
+    opening: Opening,
     accept_until: watch::Receiver<bool>,
     upstream: Option<Arc<crate::upstream::Upstream>>,
 }
@@ -200,8 +284,15 @@ impl<A: ServerApp + Send + Sync + 'static> Service for Bound<A> {
         if let Some(upstream) = self.upstream.take() {
             tokio::spawn(async move { upstream.sweep_for_ever().await });
         }
+        self.opening.opened().await;
         let (fds, until) = (Arc::clone(&self.fds), self.accept_until.clone());
-        Service::start_service(&mut self.inner, Some(fds), until, listeners_per_fd).await;
+        let mut serving =
+            Service::start_service(&mut self.inner, Some(fds), until, listeners_per_fd);
+        // Its first turn takes the sockets and begins to accept.
+        if poll!(serving.as_mut()).is_pending() {
+            self.opening.accepting();
+            serving.await;
+        }
     }
 
     fn name(&self) -> &str {
@@ -250,17 +341,31 @@ struct Probe(Arc<Health>);
 
 #[async_trait]
 impl ServerApp for Probe {
-    async fn process_new(self: &Arc<Self>, stream: Stream, _: &ShutdownWatch) -> Option<Stream> {
-        self.0.serve(stream).await;
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        taken_over: &ShutdownWatch,
+    ) -> Option<Stream> {
+        self.0.serve(stream, turned_true(taken_over.clone())).await;
         None
     }
 }
 
 #[async_trait]
 impl ServerApp for Admin {
-    async fn process_new(self: &Arc<Self>, stream: Stream, _: &ShutdownWatch) -> Option<Stream> {
-        self.serve(stream).await;
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        taken_over: &ShutdownWatch,
+    ) -> Option<Stream> {
+        self.serve(stream, turned_true(taken_over.clone())).await;
         None
+    }
+}
+
+async fn turned_true(mut flag: ShutdownWatch) {
+    if flag.wait_for(|set| *set).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -280,7 +385,8 @@ mod tests {
     fn a_connection_is_kept_alive_as_its_listener_says() {
         let idle = Duration::from_secs(77);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener = listen(any, true).and_then(|socket| kept_alive(socket, idle));
+        let listener = bound(any, true).and_then(|socket| kept_alive(socket, idle));
+        let listener = listener.and_then(listening);
         let listener = listener.unwrap();
         listener.set_nonblocking(false).unwrap();
         let address = listener.local_addr().unwrap().as_socket().unwrap();

@@ -3,7 +3,7 @@
 //! ```text
 //!   configuration → logs → metrics → credentials → routes → clusters       (proven: `check` stops here)
 //!                 → listeners bound → workers, probe, admin, background    (pingora runs them)
-//!                 → signals → drain → end
+//!                 → accepting (after an upgrade: once ready) → signals → drain, or another process takes over → end
 //! ```
 //!
 //! One pingora service for each worker thread: a listener socket of its own (`SO_REUSEPORT`), its own
@@ -13,27 +13,35 @@
 mod background;
 mod drain;
 mod in_force;
+mod lifecycle;
 mod listen;
+mod opening;
 mod parts;
 mod reload;
+pub mod supervision;
+mod upgrade;
 mod workers;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pingora_core::server::configuration::ServerConf;
-use pingora_core::server::{RunArgs, Server};
+use pingora_core::server::{Fds, RunArgs, Server};
 use postern_api::{HostName, LinkId};
 
 use crate::config::Config;
 use crate::explain::Explanation;
 
-pub use drain::{Drain, Phase};
+pub use drain::{Drain, Phase, Progress};
 pub use in_force::{History, InForce, Refused};
+use lifecycle::{Life, Listening};
 use parts::Parts;
 pub use reload::Read;
 use reload::Reload;
+pub use upgrade::Launch;
+use upgrade::Upgrade;
 
 /// Why the process cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -72,15 +80,29 @@ pub enum ServerError {
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
+    /// Signals could not be listened to.
+    #[error("cannot listen to signals")]
+    Signals(#[source] std::io::Error),
+    /// The listeners are bound, but nothing accepts on one of them.
+    #[error("a listener does not accept")]
+    NotAccepting,
+    /// The process before this one did not hand over what is its.
+    #[error("cannot take over from the previous process: {0}")]
+    TakeOver(String),
+    /// This process was to take over, but was not ready in time. Has what it waited for.
+    #[error("not ready to take over within upgrade.timeout: waiting for {0}")]
+    NotReady(String),
 }
 
 impl ServerError {
-    /// Whether the configuration, or a file that it names, is to blame: exit code 2.
-    pub const fn is_configuration(&self) -> bool {
-        matches!(
-            self,
-            Self::Routes(_) | Self::ServerName(_) | Self::Credentials(_)
-        )
+    /// What the process ends with: 2 if the configuration, or a file that it names, is to blame, 3 if an address is in
+    /// use, 1 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Routes(_) | Self::ServerName(_) | Self::Credentials(_) => 2,
+            Self::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => 3,
+            _ => 1,
+        }
     }
 }
 
@@ -115,25 +137,53 @@ pub fn explain(
     Ok(explanation.with_service(parts.routes.service().map(Arc::as_ref)))
 }
 
-/// Serves until told to stop, then drains. `read` reads the configuration again, for a reload.
-pub fn run(config: &Config, read: Read) -> Result<(), ServerError> {
+/// Serves until told to stop or replaced, then drains. `read` reads the configuration again, for a reload; `launch` is
+/// how it was started; `predecessor`, where the process is met that it takes over from, if it does.
+pub fn run(
+    config: &Config,
+    read: Read,
+    launch: Launch,
+    predecessor: Option<&Path>,
+) -> Result<(), ServerError> {
+    // Before there is a log: pingora complains in it of each time that it has to wait.
+    let (incoming, fds) = match predecessor {
+        Some(folder) => {
+            let (incoming, fds) = upgrade::take(folder, config.upgrade.timeout)?;
+            (Some(incoming), fds)
+        }
+        None => (None, Fds::new()),
+    };
     let telemetry = crate::telemetry::start(config.log.level)?;
     let parts = Arc::new(Parts::live(config)?);
     parts.files.look();
-    let listeners = listen::bind(config)?;
+    let listeners = listen::bind(config, fds)?;
     let reload = Reload::new(read, Arc::clone(&parts), telemetry.clone());
-    let server_parts = listeners.services(config, &parts, telemetry, reload);
+    let services = listeners.services(config, &parts, telemetry, reload);
     parts.listening.set(true);
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"), mode = config.mode.label(), workers = server_parts.workers,
-        data = %config.data.listen, probe = %config.probe.listen, admin = %config.admin.listen,
-        "listening"
-    );
+    parts.metrics.capacity().workers(services.workers);
     background::watch_files(&parts)?;
+    let failure = Arc::new(Mutex::new(None));
+    let life = Life {
+        listening: listening(config, services.workers),
+        opening: services.opening,
+        readiness: Arc::clone(&parts.readiness),
+        seats: Arc::clone(&parts.seats),
+        drain: Arc::clone(&parts.drain),
+        metrics: Arc::clone(&parts.metrics),
+        upgrade: Upgrade {
+            launch,
+            fds: services.fds,
+            in_force: Arc::clone(&parts.in_force),
+            drain: Arc::clone(&parts.drain),
+            metrics: Arc::clone(&parts.metrics),
+        },
+        incoming: Mutex::new(incoming),
+        failure: Arc::clone(&failure),
+    };
     let mut server = Server::new_with_opt_and_conf(None, pingora());
-    server.add_services(server_parts.services);
+    server.add_services(supervision::watch(services.all)?);
     server.run(RunArgs {
-        shutdown_signal: Box::new(drain::Signals::new(parts.drain.clone())),
+        shutdown_signal: Box::new(life),
     });
     // Nothing is looked up any more; the next start takes it up from here.
     if let Some(service) = parts.routes.service() {
@@ -141,7 +191,21 @@ pub fn run(config: &Config, read: Read) -> Result<(), ServerError> {
     }
     let flushed = parts.access_log.close(ACCESS_LOG_FLUSH_TIMEOUT);
     tracing::info!(access_log_flushed = flushed, "stopped");
-    Ok(())
+    let failure = failure
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    failure.map_or(Ok(()), Err)
+}
+
+fn listening(config: &Config, workers: usize) -> Listening {
+    Listening {
+        mode: config.mode.label(),
+        workers,
+        data: config.data.listen,
+        probe: config.probe.listen,
+        admin: config.admin.listen,
+    }
 }
 
 /// pingora only runs threads for us; drain, signals and listeners are ours.

@@ -204,7 +204,7 @@ impl Parts {
             requests: Arc::new(requests),
             registry: Arc::clone(&self.registry),
             health: Arc::clone(&self.health),
-            cut: self.drain.cutting(),
+            closing: self.drain.closing(),
             metrics: Arc::clone(&self.metrics),
             access_log: self.access_log.clone(),
         })

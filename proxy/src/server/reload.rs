@@ -4,20 +4,24 @@
 //!   read and validate → compare → prove what it refers to → take it up → tell
 //! ```
 //!
-//! Everything is proven as `postern check` does before anything changes. The one step that may still fail, other places
-//! of credentials, comes first. Blocks on files, so it runs on a thread of its own, one reload after the other; signals
+//! Everything is proven as `postern check` does before anything changes, and names of endpoints that are new are resolved,
+//! so that no cluster is without an address for a moment. The one step that may still fail, other places of credentials,
+//! comes first. Blocks on files, so it runs on a thread of its own, one reload after the other; signals
 //! that come meanwhile are one more.
 
 use std::sync::Arc;
 
 use postern_certs::UnixTime;
 use postern_chassis::whole;
+use tokio::runtime::Handle;
+use tokio::sync::MutexGuard;
 use tracing::subscriber::NoSubscriber;
 
 use crate::config::{Changes, Config, ConfigError};
 use crate::server::parts::{self, Parts, Routes};
-use crate::server::{Phase, ServerError, check};
+use crate::server::{Phase, ServerError, check, supervision};
 use crate::telemetry::Telemetry;
+use crate::upstream::{Cluster, Unresolved};
 
 /// Reads the configuration again, file and environment.
 pub type Read = Box<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
@@ -42,6 +46,8 @@ enum Outcome {
 enum Refused {
     #[error("this process is draining")]
     Draining,
+    #[error("this process is being upgraded; a new one reads the file by itself")]
+    Upgrading,
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("the configuration {0}")]
@@ -50,6 +56,8 @@ enum Refused {
     NeedsUpgrade(String),
     #[error(transparent)]
     Server(#[from] ServerError),
+    #[error(transparent)]
+    Unresolved(#[from] Unresolved),
 }
 
 impl Reload {
@@ -62,10 +70,30 @@ impl Reload {
         }
     }
 
-    /// Reloads. Blocks.
+    /// Reloads. Blocks, inside a runtime.
     pub fn reload(&self) {
+        match self.turn() {
+            Err(refused) => self.tell(Err(refused)),
+            Ok(_turn) => {
+                supervision::reloading();
+                self.tell(self.attempt());
+                supervision::ready();
+            }
+        }
+    }
+
+    /// Another configuration is for a process that goes on with it.
+    fn turn(&self) -> Result<MutexGuard<'_, ()>, Refused> {
+        let turn = self.parts.in_force.turn_now().ok_or(Refused::Upgrading)?;
+        match self.parts.drain.phase() {
+            Phase::Serving => Ok(turn),
+            _ => Err(Refused::Draining),
+        }
+    }
+
+    fn tell(&self, outcome: Result<Outcome, Refused>) {
         let in_force = &self.parts.in_force;
-        match self.attempt() {
+        match outcome {
             Ok(Outcome::Applied(keys)) => {
                 tracing::info!(changed = keys.join(", "), "reload: applied");
             }
@@ -82,9 +110,6 @@ impl Reload {
     }
 
     fn attempt(&self) -> Result<Outcome, Refused> {
-        if self.parts.drain.phase() != Phase::Serving {
-            return Err(Refused::Draining);
-        }
         let config = (self.read)()?;
         let changes = Changes::between(&self.parts.in_force.config(), &config)?;
         if !changes.needs_upgrade.is_empty() {
@@ -100,14 +125,30 @@ impl Reload {
         Ok(Outcome::Applied(changes.live))
     }
 
+    /// The clusters, if they change: none of them without an address.
+    fn clusters(
+        &self,
+        config: &Config,
+        changes: &Changes,
+    ) -> Result<Option<Vec<Cluster>>, Refused> {
+        if !changes.touch(CLUSTERS) {
+            return Ok(None);
+        }
+        let clusters = parts::clusters(config)?;
+        let options = parts::resolve(config);
+        let resolved = self.parts.resolver.prepare(&clusters, &options);
+        Handle::current().block_on(resolved)?;
+        Ok(Some(clusters))
+    }
+
     /// What may fail comes first, and changes nothing then.
     fn take_up(&self, config: Config, changes: &Changes) -> Result<(), Refused> {
         let parts = &self.parts;
-        let clusters = parts::clusters(&config)?;
+        let clusters = self.clusters(&config, changes)?;
         if changes.touch(CREDENTIALS) {
             parts.replace_credentials(&config, UnixTime::now())?;
         }
-        if changes.touch(&["upstream.clusters", "upstream.zone"]) {
+        if let Some(clusters) = clusters {
             parts.clusters.replace(clusters);
             let names = || parts::cluster_names(&config);
             match &parts.routes {
@@ -132,6 +173,9 @@ impl Reload {
         Ok(())
     }
 }
+
+/// The keys that say where the ingress is.
+const CLUSTERS: &[&str] = &["upstream.clusters", "upstream.zone"];
 
 /// The keys that say where credentials are.
 const CREDENTIALS: &[&str] = &[

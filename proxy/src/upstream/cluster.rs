@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::routing::ClusterName;
 use crate::upstream::Traffic;
 use crate::upstream::connect::ConnectError;
-use crate::upstream::endpoints::{Endpoints, Target};
+use crate::upstream::endpoints::{Endpoints, Place, Target};
 use crate::upstream::pool::Key;
 
 /// Which HTTP to speak with an endpoint.
@@ -72,8 +72,18 @@ impl Cluster {
     /// Takes over what is known of the same cluster as it was configured before.
     #[must_use]
     fn succeeding(mut self, before: &Self) -> Self {
-        let endpoints = before.endpoints.load();
-        self.endpoints = ArcSwap::from_pointee(endpoints.moved(&before.targets, &self.targets));
+        let known = before.endpoints.load();
+        let known = known.moved(&before.targets, &self.targets);
+        // And of what was resolved for it already.
+        let own = self.endpoints();
+        let targets = 0..self.targets.len();
+        let endpoints = targets.fold(known, |all, target| match own.answer(target) {
+            Some(addresses) if all.answer(target).is_none() => {
+                all.with(&self.targets, target, addresses)
+            }
+            _ => all,
+        });
+        self.endpoints = ArcSwap::from_pointee(endpoints);
         if self.server_name == before.server_name {
             self.number = before.number;
             self.no_http1 = AtomicBool::new(before.no_http1.load(Ordering::Relaxed));
@@ -131,6 +141,15 @@ impl Cluster {
     /// The endpoints as they are now.
     pub fn endpoints(&self) -> Arc<Endpoints> {
         self.endpoints.load_full()
+    }
+
+    /// Whether it is known which addresses that is, if only that it is none.
+    pub fn has_resolved(&self, place: &Place) -> bool {
+        let target = self
+            .targets
+            .iter()
+            .position(|target| target.place == *place);
+        target.is_some_and(|target| self.endpoints.load().answer(target).is_some())
     }
 
     /// One of the targets has these addresses now. Those that stay keep their state.

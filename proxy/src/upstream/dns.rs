@@ -26,6 +26,14 @@ pub struct Answer {
     pub ttl: Duration,
 }
 
+impl Answer {
+    /// With this port.
+    pub fn at(&self, port: u16) -> Vec<SocketAddr> {
+        let addresses = self.addresses.iter();
+        addresses.map(|ip| SocketAddr::new(*ip, port)).collect()
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AskError {

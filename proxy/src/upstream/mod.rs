@@ -30,7 +30,7 @@ pub use connect::ConnectError;
 pub use dns::Dns;
 pub use endpoints::{Place, Target};
 pub use health::Health;
-pub use resolve::{Options as ResolveOptions, Resolver};
+pub use resolve::{Options as ResolveOptions, Resolver, Unresolved};
 
 use crate::credentials::{ClientCredentials, Credentials};
 use crate::metrics::Metrics;

@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use backon::{BackoffBuilder as _, ConstantBuilder, ExponentialBackoff, ExponentialBuilder};
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use postern_api::HostName;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::metrics::{DnsOutcome, Metrics};
+use crate::routing::ClusterName;
 use crate::upstream::cluster::{Cluster, Clusters};
 use crate::upstream::dns::{Answer, Ask, AskError, Dns};
 use crate::upstream::endpoints::Place;
@@ -31,6 +33,15 @@ pub struct Options {
     pub servers: Vec<SocketAddr>,
     /// How long addresses stay in use while their name cannot be resolved.
     pub stale_max: Duration,
+}
+
+/// A cluster whose names cannot be resolved, and that has no address beside them.
+#[derive(Debug, thiserror::Error)]
+#[error("upstream.clusters.{cluster}.endpoints: {name} is not resolved: {error}")]
+pub struct Unresolved {
+    cluster: ClusterName,
+    name: HostName,
+    error: AskError,
 }
 
 /// Resolves the names of all clusters.
@@ -55,6 +66,46 @@ impl<A: Ask> Resolver<A> {
     /// From now on these hold.
     pub fn set_options(&self, options: Options) {
         self.options.store(Arc::new(options));
+    }
+
+    /// Resolves the names in `clusters` that nobody has resolved yet, so that none is without an address when it takes
+    /// the place of another. An error if one would be.
+    pub async fn prepare(&self, clusters: &[Cluster], options: &Options) -> Result<(), Unresolved> {
+        join_all(clusters.iter().map(|cluster| async move {
+            let known = self.clusters.get(&cluster.name);
+            let is_known = |place| {
+                known
+                    .as_ref()
+                    .is_some_and(|known| known.has_resolved(place))
+            };
+            let names = cluster.targets().iter().enumerate();
+            let asked = names.map(|(target, named)| async move {
+                let Place::Name(name, port) = &named.place else {
+                    return Ok(());
+                };
+                if is_known(&named.place) {
+                    return Ok(());
+                }
+                let answer = self.ask.ask(name, &options.servers).await;
+                let answer = answer.map_err(|error| Unresolved {
+                    cluster: cluster.name.clone(),
+                    name: name.clone(),
+                    error,
+                })?;
+                cluster.resolved(target, &answer.at(*port));
+                Ok(())
+            });
+            // One name that is resolved, or an address, is enough to serve.
+            let asked: Vec<Result<(), Unresolved>> = join_all(asked).await;
+            if asked.iter().any(Result::is_ok) {
+                Ok(())
+            } else {
+                asked.into_iter().collect()
+            }
+        }))
+        .await
+        .into_iter()
+        .collect()
     }
 
     /// Resolves for ever.
@@ -147,11 +198,7 @@ impl<A: Ask> Follower<A> {
         if self.pauses.take().is_some() {
             tracing::info!(cluster = %self.cluster.name, name = %self.name, "ingress name is resolved again");
         }
-        let addresses = answer.addresses.iter();
-        let addresses: Vec<_> = addresses
-            .map(|ip| SocketAddr::new(*ip, self.port))
-            .collect();
-        self.put(&addresses);
+        self.put(&answer.at(self.port));
         within(answer.ttl.clamp(TTL_MIN, TTL_MAX))
     }
 

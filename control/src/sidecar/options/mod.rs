@@ -7,6 +7,7 @@
 //! Invariant: `postern-control defaults` prints every key there is, with the default that is in force.
 
 mod certificates;
+mod events;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use postern_chassis::{ConfigError, Root, Section, options};
 
 pub use certificates::{CaOptions, CertificateOptions, IssueOptions, Kind, TicketOptions};
+pub use events::ScheduledEventsOptions;
 pub use schedule::{AdminOptions, LogOptions, NotificationOptions, RestOptions};
 pub use vaults::{IdentityKind, IdentityOptions, VaultOptions};
 
@@ -38,6 +40,8 @@ options! {
         pub admin: AdminOptions = AdminOptions::default();
         /// A listener for Event Grid's notifications. They only make the next look earlier.
         pub notifications: Option<NotificationOptions> = None;
+        /// What Azure plans for this virtual machine: before it is taken away, Postern drains.
+        pub scheduled_events: Option<ScheduledEventsOptions> = None;
         /// The operational log: JSON to standard error.
         pub log: LogOptions = LogOptions::default();
     }
@@ -89,6 +93,9 @@ impl Root for Config {
         self.admin.validate(at.under("admin"));
         if let Some(notifications) = &self.notifications {
             notifications.validate(&self.admin, at.under("notifications"));
+        }
+        if let Some(events) = &self.scheduled_events {
+            events.validate(at.under("scheduled_events"));
         }
     }
 

@@ -69,6 +69,17 @@ fn a_short_file_is_enough_and_its_paths_are_relative_to_it() {
         Path::new("/var/lib/trust")
     );
     assert!(config.notifications.unwrap().token_file.is_absolute());
+    assert_eq!(config.scheduled_events, None);
+}
+
+#[test]
+fn scheduled_events_need_no_more_than_their_section() {
+    let text = format!("{WHOLE}[scheduled_events]\nkinds = [\"Terminate\", \"Freeze\"]\n");
+    let events = load_with(&text, &[]).unwrap().scheduled_events.unwrap();
+    assert_eq!(events.endpoint, "http://169.254.169.254");
+    assert_eq!(events.postern_admin.to_string(), "127.0.0.1:9090");
+    let words: Vec<_> = events.kinds.iter().map(|kind| kind.label()).collect();
+    assert_eq!(words, ["terminate", "freeze"]);
 }
 
 #[test]
@@ -185,6 +196,38 @@ fn mistakes_are_told_with_place_and_suggestion() {
         let error = refused(old, new);
         let found = error.lines().any(|line| line.contains(says));
         assert!(found, "{says}\nis not in\n{error}");
+    }
+}
+
+#[test]
+fn mistakes_in_scheduled_events_are_told() {
+    for (line, says) in [
+        (
+            "endpoint = \"https://169.254.169.254/metadata\"",
+            "control.toml:34: scheduled_events.endpoint: `https://169.254.169.254/metadata` is not as",
+        ),
+        (
+            "kinds = [\"Terminates\"]",
+            "control.toml:34:10: unknown word `Terminates`; did you mean `Terminate`?",
+        ),
+        (
+            "kinds = []",
+            "control.toml:34: scheduled_events.kinds: is empty",
+        ),
+        (
+            "vm_name = \"\"",
+            "control.toml:34: scheduled_events.vm_name: has 1 to 128 bytes",
+        ),
+        (
+            "margin = \"25s\"",
+            "control.toml:34: scheduled_events.margin: must be from 2s to 20s, and is 25s",
+        ),
+    ] {
+        let error = refused(
+            "[tickets]",
+            &format!("[scheduled_events]\n{line}\n[tickets]"),
+        );
+        assert!(error.contains(says), "{says}\nis not in\n{error}");
     }
 }
 

@@ -6,3 +6,5 @@ mod order;
 mod rounds;
 mod scene;
 mod tickets;
+
+pub(super) use scene::Page;

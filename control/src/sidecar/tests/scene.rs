@@ -91,9 +91,7 @@ impl Scene {
         std::fs::write(&path, config.replace("URL", &vault.url())).unwrap();
         let config = Config::load(&path, std::iter::empty()).unwrap();
         let page = Page::default();
-        let writer = page.clone();
-        let (subscriber, _) = subscriber(LogLevel::Info, &[], move || writer.clone());
-        let log = tracing::subscriber::set_default(subscriber);
+        let log = page.write();
         Self {
             sidecar: sidecar(&vault, &config),
             vault,
@@ -183,12 +181,9 @@ impl Scene {
 
     /// The lines of the log about this certificate, and forgets them.
     pub(super) fn said(&self, name: &str) -> Vec<Value> {
-        let lines = std::mem::take(&mut *self.page.0.lock().unwrap());
-        let lines = String::from_utf8(lines).unwrap();
-        let lines = lines
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap());
-        lines.filter(|line| line["certificate"] == name).collect()
+        let mut lines = self.page.take();
+        lines.retain(|line| line["certificate"] == name);
+        lines
     }
 
     pub(super) fn fault(&self, faults: Faults) {
@@ -224,7 +219,26 @@ pub(super) fn client() -> NewVersion {
 
 /// Where a test's log is written.
 #[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
+pub(in crate::sidecar) struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Page {
+    /// The log of this thread is written here, as long as the guard lives.
+    pub(in crate::sidecar) fn write(&self) -> DefaultGuard {
+        let writer = self.clone();
+        let (subscriber, _) = subscriber(LogLevel::Info, &[], move || writer.clone());
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    /// The lines so far, and forgets them.
+    pub(in crate::sidecar) fn take(&self) -> Vec<Value> {
+        let lines = std::mem::take(&mut *self.0.lock().unwrap());
+        let lines = String::from_utf8(lines).unwrap();
+        let lines = lines.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
 
 impl io::Write for Page {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

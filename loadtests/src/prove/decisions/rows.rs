@@ -132,7 +132,10 @@ pub(super) fn groups() -> Vec<Group> {
         (
             "drain",
             Source::File,
-            &[("POSTERN_DRAIN__NOTICE", "1s")],
+            &[
+                ("POSTERN_DRAIN__NOTICE", "1s"),
+                ("POSTERN_DRAIN__IDLE_GRACE", "0s"),
+            ],
             vec![draining],
         ),
     ]

@@ -1,16 +1,19 @@
 //! One client: what it does again and again, until the traffic is to end.
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use h2::Reason;
 use http::header::CONNECTION;
 use http::{Method, StatusCode};
 use http_body_util::channel::Channel;
 use rustls::HandshakeKind;
 use rustls::client::Resumption;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::Shared;
@@ -18,16 +21,18 @@ use super::tally::{Kind, Sort};
 use crate::check::with_causes;
 use crate::proxy_v2::Header;
 use crate::stack::client::{
-    Answer, BodyError, ClientError, Connection, Protocol, Tls, empty, open, streaming,
+    Answer, BodyError, ClientError, Connection, Protocol, STEP_TIMEOUT, Tls, empty, full, open,
+    streaming,
 };
+use crate::stack::nginx::pattern;
 use crate::stack::web_socket;
 
-/// How long an upload takes.
-pub const UPLOAD_TIME: Duration = UPLOAD_PAUSE.saturating_mul(UPLOAD_PIECES);
+/// How long an upload takes, unless the targets say otherwise.
+pub const UPLOAD_TIME: Duration = Duration::from_secs(2);
 
 const UPLOAD_PAUSE: Duration = Duration::from_millis(100);
-const UPLOAD_PIECES: u32 = 20;
-const UPLOAD_PIECE_BYTES: usize = 8 * 1024;
+// A whole number of the pattern's periods, so that each piece continues the one before.
+const UPLOAD_PIECE_BYTES: usize = 251 * 32;
 
 // Limit: the pace of what is small, and that of connections, which cost most.
 const REQUEST_PAUSE: Duration = Duration::from_millis(25);
@@ -117,7 +122,7 @@ impl Flow {
         all.push(connection);
         // Uploads overlap, so that one is always in flight.
         let apart = match self.kind.sort {
-            Sort::Uploads => UPLOAD_TIME,
+            Sort::Uploads => self.shared.targets.upload_time,
             _ => REQUEST_PAUSE,
         } / STREAMS;
         let turns = all.into_iter().zip(0..);
@@ -144,10 +149,11 @@ impl Flow {
             match self.exchange(&mut connection).await {
                 Ok(answer) => {
                     self.done();
-                    if answer.header(CONNECTION.as_str()) == "close" {
+                    if is_last(&answer) {
                         return End::Farewell;
                     }
                 }
+                Err(error) if self.came_too_late(&error) => return End::Farewell,
                 Err(error) => {
                     self.failed(&error);
                     has_failed = true;
@@ -158,8 +164,9 @@ impl Flow {
     }
 
     async fn exchange_once(&self, mut connection: Connection) -> End {
-        match self.small(&mut connection).await {
+        match get(&mut connection).await {
             Ok(_) => self.done(),
+            Err(error) if self.came_too_late(&error) => return End::Farewell,
             Err(error) => self.failed(&error),
         }
         End::Ours
@@ -167,34 +174,36 @@ impl Flow {
 
     async fn exchange(&self, connection: &mut Connection) -> Result<Answer, Failure> {
         match self.kind.sort {
-            Sort::Uploads => upload(connection).await,
-            _ => self.small(connection).await,
+            Sort::Uploads => upload(connection, self.shared.targets.upload_time).await,
+            // As a coin falls.
+            _ if Uuid::new_v4().as_u128().is_multiple_of(2) => post(connection).await,
+            _ => get(connection).await,
         }
     }
 
-    async fn small(&self, connection: &mut Connection) -> Result<Answer, Failure> {
-        let nonce = Uuid::new_v4().to_string();
-        let request = connection.request(Method::GET, &format!("/nonce/{nonce}"))?;
-        let answer = connection.fetch(request.body(empty())?).await?;
-        is_ok(&answer, answer.text() == nonce)?;
-        Ok(answer)
-    }
-
-    /// One WebSocket, until it or the traffic ends.
+    /// One WebSocket, until it, its time or the traffic ends.
     async fn converse(&self, mut connection: Connection) -> End {
         let opened = async {
             // An answer shows that the server's SETTINGS have arrived.
-            self.small(&mut connection).await?;
-            Ok(web_socket::open(&mut connection, self.kind.protocol, "/websocket").await?)
+            let answer = get(&mut connection).await?;
+            if is_last(&answer) {
+                return Ok(None);
+            }
+            let socket = web_socket::open(&mut connection, self.kind.protocol, "/websocket");
+            Ok(Some(socket.await?))
         };
         let mut socket = match opened.await {
-            Ok(socket) => socket,
+            Ok(Some(socket)) => socket,
+            Ok(None) => return End::Farewell,
+            Err(error) if self.came_too_late(&error) => return End::Farewell,
             Err(error) => {
                 self.failed(&error);
                 return End::Ours;
             }
         };
-        while self.goes_on_after(REQUEST_PAUSE).await {
+        let opened = Instant::now();
+        let talk_time = self.shared.targets.talk_time.unwrap_or(Duration::MAX);
+        while opened.elapsed() < talk_time && self.goes_on_after(REQUEST_PAUSE).await {
             match web_socket::says_back(&mut socket, &Uuid::new_v4().to_string()).await {
                 Ok(true) => self.done(),
                 Ok(false) => return End::Cut,
@@ -209,11 +218,25 @@ impl Flow {
         End::Ours
     }
 
-    /// Waits; `false` once the traffic is to end.
+    /// Whether all that is wrong is GOAWAY: it came before the request was sent, or crossed it, and the server says
+    /// that it has done nothing about it ("the client MAY retry the request on a new connection", RFC 9113 section
+    /// 8.7). Then it goes elsewhere.
+    fn came_too_late(&self, error: &Failure) -> bool {
+        let Failure::Client(ClientError::Http(error)) = error else {
+            return false;
+        };
+        let cause = error.source().and_then(|cause| cause.downcast_ref());
+        let crossed = cause.is_some_and(|cause: &h2::Error| {
+            cause.is_go_away() && cause.is_remote() && cause.reason() == Some(Reason::NO_ERROR)
+        });
+        if crossed {
+            self.shared.tally().count(self.kind).crossed += 1;
+        }
+        crossed || (error.is_canceled() && self.kind.protocol == Protocol::Http2)
+    }
+
     async fn goes_on_after(&self, pause: Duration) -> bool {
-        let mut stopping = self.shared.stopping.subscribe();
-        let stopped = stopping.wait_for(|stopping| *stopping);
-        tokio::time::timeout(pause, stopped).await.is_err()
+        self.shared.goes_on_after(pause).await
     }
 
     fn done(&self) {
@@ -235,26 +258,51 @@ impl Flow {
     }
 }
 
-/// Sends a body piece by piece, and expects the back end to have counted each byte.
-async fn upload(connection: &mut Connection) -> Result<Answer, Failure> {
+async fn get(connection: &mut Connection) -> Result<Answer, Failure> {
+    let nonce = Uuid::new_v4().to_string();
+    let request = connection.request(Method::GET, &format!("/nonce/{nonce}"))?;
+    let answer = connection.fetch(request.body(empty())?).await?;
+    is_ok(&answer, answer.text() == nonce)?;
+    Ok(answer)
+}
+
+async fn post(connection: &mut Connection) -> Result<Answer, Failure> {
+    let nonce = Uuid::new_v4().to_string();
+    let request = connection.request(Method::POST, "/echo")?;
+    let answer = connection.fetch(request.body(full(nonce.clone()))?).await?;
+    is_ok(&answer, answer.json()["body"] == nonce)?;
+    Ok(answer)
+}
+
+/// Sends a body piece by piece over this time, and expects the back end to have seen it byte for byte.
+async fn upload(connection: &mut Connection, time: Duration) -> Result<Answer, Failure> {
+    let pieces = time.as_millis() / UPLOAD_PAUSE.as_millis();
+    let piece = Bytes::from(pattern(UPLOAD_PIECE_BYTES));
     let (mut sender, body) = Channel::<Bytes, BodyError>::new(1);
     let request = connection.request(Method::POST, "/sink")?;
     let send = async move {
-        for _ in 0..UPLOAD_PIECES {
-            let piece = Bytes::from_static(&[b'u'; UPLOAD_PIECE_BYTES]);
-            if sender.send_data(piece).await.is_err() {
+        for _ in 0..pieces {
+            if sender.send_data(piece.clone()).await.is_err() {
                 // The answer says why.
                 return;
             }
             tokio::time::sleep(UPLOAD_PAUSE).await;
         }
     };
-    let fetch = connection.fetch(request.body(streaming(body))?);
+    let limit = time + STEP_TIMEOUT;
+    let fetch = connection.send_within(limit, request.body(streaming(body))?);
     let (answer, ()) = tokio::join!(fetch, send);
-    let answer = answer?;
-    let bytes = UPLOAD_PIECE_BYTES as u64 * u64::from(UPLOAD_PIECES);
-    is_ok(&answer, answer.json()["bytes"] == bytes)?;
+    let answer = Answer::read(answer?).await?;
+    #[expect(clippy::cast_possible_truncation, reason = "minutes, and not years")]
+    let bytes = UPLOAD_PIECE_BYTES as u64 * pieces as u64;
+    let all = json!({ "bytes": bytes, "complete": true, "pattern": true });
+    is_ok(&answer, answer.json() == all)?;
     Ok(answer)
+}
+
+/// Whether the server has said that it closes the connection.
+fn is_last(answer: &Answer) -> bool {
+    answer.header(CONNECTION.as_str()) == "close"
 }
 
 fn is_ok(answer: &Answer, is_right: bool) -> Result<(), Failure> {

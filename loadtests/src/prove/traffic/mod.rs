@@ -6,14 +6,15 @@
 //!
 //! | kind | one of it |
 //! |---|---|
-//! | requests | a small GET on a connection that is kept, over HTTP/2 on several streams |
-//! | uploads | a body that is sent over [`UPLOAD_TIME`], on a connection that is kept; the back end counts its bytes |
+//! | requests | a small GET or POST on a connection that is kept, over HTTP/2 on several streams |
+//! | uploads | a body that is sent slowly on a connection that is kept; the back end compares each byte |
 //! | messages | a WebSocket message that comes back, on one WebSocket that is kept |
 //! | handshakes | a connection with a full handshake, and a request |
 //! | resumptions | a connection that resumes a session, to each target in turn, and a request |
 //!
 //! Nothing is sent twice: what fails is counted as failed, and a connection that ends as cut, unless the server had
-//! announced it.
+//! announced it. Who is sent away so (`Connection: close`, GOAWAY) finishes what is under way and comes back by a new
+//! connection.
 
 mod flow;
 mod tally;
@@ -31,11 +32,8 @@ pub use tally::{Count, Kind, Sort, Tally};
 use crate::stack::accounts::{HOST_A, LINK_A};
 use crate::stack::client::{Protocol, STEP_TIMEOUT, Tls};
 
-// Limit: what is in flight when the traffic is to end may take one step, after an upload at most.
-const STOP_TIMEOUT: Duration = STEP_TIMEOUT.saturating_add(UPLOAD_TIME);
-
 // Limit: connections with requests and no pause to speak of, a target and protocol.
-const REQUESTERS: usize = 2;
+const REQUESTERS: u32 = 2;
 
 /// Where the traffic goes, and as whom.
 #[derive(Debug, Clone)]
@@ -48,6 +46,13 @@ pub struct Targets {
     pub link_id: u32,
     /// The host they ask for.
     pub host: &'static str,
+    /// How long an upload takes.
+    pub upload_time: Duration,
+    /// How long a WebSocket is kept before its client closes it and opens another; to the end if `None`.
+    pub talk_time: Option<Duration>,
+    /// Clients with an upload, and clients with a WebSocket, for each protocol and target. They begin one after the
+    /// other, evenly over the time that an upload takes.
+    pub lasting: u32,
 }
 
 impl Targets {
@@ -58,6 +63,9 @@ impl Targets {
             tls,
             link_id: LINK_A,
             host: HOST_A,
+            upload_time: UPLOAD_TIME,
+            talk_time: None,
+            lasting: 1,
         }
     }
 }
@@ -82,6 +90,13 @@ impl Shared {
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits; `false` once the traffic is to end.
+    async fn goes_on_after(&self, pause: Duration) -> bool {
+        let mut stopping = self.stopping.subscribe();
+        let stopped = stopping.wait_for(|stopping| *stopping);
+        tokio::time::timeout(pause, stopped).await.is_err()
+    }
 }
 
 impl Traffic {
@@ -97,15 +112,27 @@ impl Traffic {
         for protocol in Protocol::ALL {
             for &address in &shared.targets.addresses {
                 for sort in Sort::ALL {
-                    let count = match sort {
-                        Sort::Requests => REQUESTERS,
+                    let Targets {
+                        lasting,
+                        upload_time,
+                        ..
+                    } = shared.targets;
+                    let (count, apart) = match sort {
+                        Sort::Requests => (REQUESTERS, Duration::ZERO),
                         // One for all targets, below.
-                        Sort::Resumptions => 0,
-                        _ => 1,
+                        Sort::Resumptions => (0, Duration::ZERO),
+                        Sort::Uploads | Sort::Messages => (lasting, upload_time / lasting.max(1)),
+                        Sort::Handshakes => (1, Duration::ZERO),
                     };
-                    for _ in 0..count {
+                    for turn in 0..count {
                         let kind = Kind { sort, protocol };
-                        flows.spawn(flow::run(Arc::clone(&shared), kind, vec![address]));
+                        let flow = flow::run(Arc::clone(&shared), kind, vec![address]);
+                        let shared = Arc::clone(&shared);
+                        flows.spawn(async move {
+                            if turn == 0 || shared.goes_on_after(apart * turn).await {
+                                flow.await;
+                            }
+                        });
                     }
                 }
             }
@@ -128,9 +155,11 @@ impl Traffic {
     pub async fn stop(mut self) -> Tally {
         self.shared.stopping.send_replace(true);
         let all = async { while self.flows.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+        // Limit: what is in flight may take one step, after an upload at most.
+        let limit = STEP_TIMEOUT + self.shared.targets.upload_time;
+        if tokio::time::timeout(limit, all).await.is_err() {
             let left = self.flows.len();
-            let finding = format!("{left} flows had no end within {STOP_TIMEOUT:?}");
+            let finding = format!("{left} flows had no end within {limit:?}");
             self.shared.tally().note(finding);
         }
         self.so_far()

@@ -83,6 +83,8 @@ pub struct Count {
     pub cut: u64,
     /// Connections that the server ended after it had said so: `Connection: close`, GOAWAY.
     pub farewells: u64,
+    /// HTTP/2 requests that crossed GOAWAY, which the server has done nothing about.
+    pub crossed: u64,
     /// Of the handshakes, those that resumed a session.
     pub resumed: u64,
 }
@@ -135,16 +137,23 @@ impl Tally {
         }
     }
 
-    /// What speaks against the traffic having been left alone: each failure, each connection that was cut or sent
-    /// away, and each kind of traffic that there was none of.
+    /// What speaks against the traffic having been left alone: what is [`lost`](Self::lost), and each connection that
+    /// was sent away.
     pub fn broken(&self) -> Vec<String> {
+        let mut broken = self.lost();
+        if self.farewells() > 0 {
+            broken.push(format!("{} clients were sent away", self.farewells()));
+        }
+        broken
+    }
+
+    /// What speaks against the traffic having gone well: each failure, each connection that was cut, and each kind of
+    /// traffic that there was none of.
+    pub fn lost(&self) -> Vec<String> {
         let missing = Kind::all().filter(|kind| self.of(*kind).done == 0);
         let mut broken: Vec<_> = missing
             .map(|kind| format!("there were no {kind}"))
             .collect();
-        if self.farewells() > 0 {
-            broken.push(format!("{} clients were sent away", self.farewells()));
-        }
         let told = self.findings.len() as u64;
         let all = self.failed() + self.cut();
         broken.extend_from_slice(&self.findings);
@@ -156,14 +165,28 @@ impl Tally {
 
     /// Tells the proof the figures, and breaks it by what is [`broken`](Self::broken).
     pub fn tell(&self, proof: &mut Proof) {
+        self.figures(proof);
+        for finding in self.broken() {
+            proof.broken(&finding);
+        }
+    }
+
+    /// The same where clients may be sent away: breaks it by what is [`lost`](Self::lost).
+    pub fn tell_lost(&self, proof: &mut Proof) {
+        self.figures(proof);
+        proof.figure("moved", self.farewells());
+        proof.figure("crossed", self.sum(|count| count.crossed));
+        for finding in self.lost() {
+            proof.broken(&finding);
+        }
+    }
+
+    fn figures(&self, proof: &mut Proof) {
         for kind in Kind::all() {
             proof.figure(&kind.to_string(), self.of(kind).done);
         }
         proof.figure("failed", self.failed());
         proof.figure("cut", self.cut());
-        for finding in self.broken() {
-            proof.broken(&finding);
-        }
     }
 }
 

@@ -15,7 +15,8 @@ impl Postern {
     pub async fn upgrade(&mut self) -> Result<u32, StackError> {
         let line = self.ask_for_upgrade().await?;
         let pid = line["pid"].as_u64().and_then(|pid| pid.try_into().ok());
-        match pid.and_then(Descendant::new) {
+        let first = self.child.pid();
+        match pid.and_then(|pid| Descendant::new(pid, first)) {
             Some(new) if line["message"] == TAKEN_OVER => {
                 self.successors.push(new);
                 Ok(new.pid())

@@ -14,6 +14,7 @@ use postern_api::{HostName, LinkId};
 use tokio::sync::Notify;
 
 use super::{Activity, Connection, ip_header};
+use crate::connection::Born;
 use crate::connection::accept::Seats;
 use crate::connection::authorize::Standing;
 use crate::connection::registry::Registry;
@@ -58,7 +59,8 @@ impl Detached {
             client_header: ip_header(self.client),
             activity: Activity::new(),
             spoken: OnceLock::new(),
-            born_draining: false,
+            born: Born::Serving,
+            last_answer: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             closing: Notify::new(),
             tunnel: Mutex::default(),

@@ -11,10 +11,13 @@ use crate::routing::ClusterName;
 use crate::upstream::cluster::Protocol;
 use crate::upstream::endpoints::Target;
 
+/// What a name server says, one after the other; none is that there is no such name.
+type Answers = VecDeque<Option<Answer>>;
+
 /// Answers by name in the order of a script, and the last one for ever; tells when it was asked.
 #[derive(Default)]
 struct Script {
-    answers: Mutex<Vec<(&'static str, VecDeque<Option<Answer>>)>>,
+    answers: Mutex<Vec<(&'static str, Answers)>>,
     asked: Mutex<Vec<(HostName, Instant)>>,
 }
 
@@ -54,6 +57,7 @@ impl Script {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "one of a script's answers")]
 fn answer(last: &[u8], ttl: u64) -> Option<Answer> {
     let ip = |&last: &u8| IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
     Some(Answer {
@@ -84,6 +88,7 @@ struct Scene {
     clusters: Arc<Clusters>,
     script: Arc<Script>,
     metrics: Arc<Metrics>,
+    resolver: Arc<Resolver<Arc<Script>>>,
     _running: JoinSet<()>,
 }
 
@@ -102,8 +107,10 @@ impl Scene {
             Arc::clone(&metrics),
         ));
         let mut running = JoinSet::new();
-        running.spawn(async move { resolver.run().await });
+        let runs = Arc::clone(&resolver);
+        running.spawn(async move { runs.run().await });
         Self {
+            resolver,
             clusters,
             script,
             metrics,
@@ -183,9 +190,7 @@ async fn a_failure_keeps_the_last_addresses_for_as_long_as_is_configured() {
     }
     assert!(!text.contains("outcome=\"none\"} 0\n"), "{text}");
     // And back.
-    let mut answers = scene.script.answers.lock().unwrap();
-    answers[0].1 = [answer(&[3], 10)].into();
-    drop(answers);
+    scene.script.answers.lock().unwrap()[0].1 = [answer(&[3], 10)].into();
     assert_eq!(scene.after(PAUSE_MAX * 2).await, [3]);
 }
 
@@ -235,4 +240,42 @@ async fn clusters_that_are_replaced_are_followed_and_those_that_are_gone_are_not
     sleep(seconds(1)).await;
     let text = scene.metrics.render().unwrap();
     assert!(!text.contains("cluster=\"dicom\""), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_takes_the_place_of_another_has_addresses_from_the_start() {
+    let script = Script::of(&[
+        ("a.example", &[answer(&[1], 300)]),
+        ("b.example", &[answer(&[2], 300)]),
+        ("none.example", &[None]),
+    ]);
+    let scene = Scene::new(&["a.example"], script);
+    assert_eq!(scene.after(seconds(1)).await, [1]);
+    let options = scene.resolver.options.load_full();
+    let names = ["b.example", "none.example"];
+    let next = [cluster(&names)];
+    scene.resolver.prepare(&next, &options).await.unwrap();
+    scene.clusters.replace(next);
+    // Nobody has had a turn to look anything up.
+    assert_eq!(scene.after(Duration::ZERO).await, [2]);
+
+    let nowhere = [cluster(&["none.example"])];
+    // It was asked for a moment ago, and is of the cluster that is in use.
+    sleep(seconds(1)).await;
+    scene.resolver.prepare(&nowhere, &options).await.unwrap();
+    scene.clusters.replace([cluster(&["a.example"])]);
+    sleep(seconds(1)).await;
+    let refused = scene.resolver.prepare(&nowhere, &options).await;
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "upstream.clusters.dicom.endpoints: none.example is not resolved: there is no such name"
+    );
+    // What is known already is not asked for again.
+    let asked = scene.script.gaps("a.example").len();
+    scene
+        .resolver
+        .prepare(&[cluster(&["a.example"])], &options)
+        .await
+        .unwrap();
+    assert_eq!(scene.script.gaps("a.example").len(), asked);
 }
