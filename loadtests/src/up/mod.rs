@@ -10,12 +10,13 @@ pub mod verify;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 use std::time::Duration;
 
 use crate::check::with_causes;
 use crate::stack::accounts::{CERTIFICATE_NAME, HOST_A, INGRESS_NAME, LINK_A, LINK_PENDING};
 use crate::stack::credentials::Credentials;
+use crate::stack::descendant::Descendant;
 use crate::stack::ingress::{Ingress, IngressKind};
 use crate::stack::operator::{WORKSPACE, connection_name};
 use crate::stack::postern::{Postern, PosternOptions, Routes};
@@ -92,6 +93,8 @@ pub async fn run(options: UpOptions) -> ExitCode {
         };
     }
     say(&stack.instructions(&options.folder));
+    // Who upgrades Postern by hand finds the stack still up. Without it, that alone is missing.
+    let _ = Descendant::adopt();
     tokio::select! {
         () = interrupted() => {
             say("\nending");
@@ -220,7 +223,7 @@ impl Stack {
         };
         let (probe, admin) = (self.postern.probe(), self.postern.admin());
         let (sidecar, rotation) = (self.sidecar.admin(), self.vault.rotation());
-        let routes = self.routing.routes_command();
+        let (routes, pid) = (self.routing.routes_command(), self.postern.pid());
         let link = format!("{WORKSPACE}/hospital-a/{}", connection_name(LINK_PENDING));
         format!(
             "Try:\n\
@@ -236,10 +239,13 @@ impl Stack {
              \x20 curl http://{admin}/certs\n\
              \x20 curl http://{sidecar}/metrics\n\
              \x20 tail -f {}\n\
+             \x20 kill -HUP {pid}      # after a change of {}: all of it or nothing\n\
+             \x20 kill -USR2 {pid}     # another process takes the listeners over; its log says which\n\
              Configuration, certificates and logs: {}. Ctrl-C ends everything.",
             curl(self.approved.1),
             curl(self.refused.1),
             self.postern.access_log().path().display(),
+            self.postern.config().display(),
             folder.display(),
         )
     }
@@ -247,10 +253,12 @@ impl Stack {
     /// Returns when a part has ended.
     async fn watch(&mut self) -> StackError {
         loop {
+            if let Some(status) = self.postern.exited() {
+                return ended(self.postern.child(), status);
+            }
             let parts = [
                 &self.approved.0,
                 &self.refused.0,
-                self.postern.child(),
                 self.routing.child(),
                 self.sidecar.child(),
                 self.vault.child(),
@@ -259,16 +267,20 @@ impl Stack {
             ];
             for part in parts {
                 if let Some(status) = part.exited() {
-                    return StackError::Ended {
-                        name: part.name().to_owned(),
-                        status,
-                        awaited: "Ctrl-C".to_owned(),
-                        log: part.tail(),
-                    };
+                    return ended(part, status);
                 }
             }
             tokio::time::sleep(WATCH_INTERVAL).await;
         }
+    }
+}
+
+fn ended(part: &Child, status: ExitStatus) -> StackError {
+    StackError::Ended {
+        name: part.name().to_owned(),
+        status,
+        awaited: "Ctrl-C".to_owned(),
+        log: part.tail(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A Postern that is replaced by a new process while it serves: SIGUSR2.
 
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -56,6 +57,30 @@ impl Postern {
             .poll(async || outcomes().nth(before))
             .await;
         outcome.ok_or_else(|| self.late(UPGRADE_TIMEOUT, "the outcome of the upgrade"))
+    }
+
+    /// How the newest process ended, if it has. Who handed over to another one is not the newest, whoever asked for
+    /// that; [`Descendant::adopt`] comes before it.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        loop {
+            let status = match self.successors.last().map(|newest| newest.end()) {
+                None => self.child.exited()?,
+                Some(End::Status(status)) => status,
+                Some(End::Running | End::Gone) => return None,
+            };
+            match self.handed_over_to() {
+                Some(next) => self.successors.push(next),
+                None => return Some(status),
+            }
+        }
+    }
+
+    /// The process that took over from the newest that is known.
+    fn handed_over_to(&self) -> Option<Descendant> {
+        let lines = self.operational_log().all().into_iter();
+        let mut handed_over = lines.filter(|line| line["message"] == TAKEN_OVER);
+        let pid = handed_over.nth(self.successors.len())?["pid"].as_u64()?;
+        Descendant::new(u32::try_from(pid).ok()?, self.child.pid())
     }
 
     /// Waits until every process before the newest has ended.
