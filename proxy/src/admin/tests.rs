@@ -398,7 +398,7 @@ async fn the_page_for_people_shows_state_certificates_and_endpoints() {
     );
     for part in [
         concat!(
-            "<footer>Postern ",
+            "<small>Postern ",
             env!("CARGO_PKG_VERSION"),
             " · mode enforce"
         ),
