@@ -1,4 +1,4 @@
-//! What a PromQL expression asks for, and what comes out of it.
+//! What a `PromQL` expression asks for, and what comes out of it.
 
 use std::collections::BTreeSet;
 

@@ -161,7 +161,6 @@ fn no_rule_looks_at_a_customers_key() {
                 "postern_would_refuse_total" => takes(selector, "reason", "customer_key"),
                 "postern_routing_authorizations_total" => takes(selector, "answer", "customer_key"),
                 "postern_connections_total" => takes(selector, "blame", "policy"),
-                "postern_routing_requests_total" => false,
                 // As a whole it is what something is a share of.
                 "postern_requests_total" => {
                     !takes(selector, "status", "2xx") && takes(selector, "status", "4xx")
