@@ -8,6 +8,7 @@
 //! * [`credentials`]: the development certificates of one stack; [`accounts`]: who may reach what in it.
 //! * [`echo`], [`orthanc`]: the back end: ours for tests, or a real DICOM server.
 //! * [`nginx`], [`envoy`]: the AKS ingress that demands our client certificate; [`ingress`]: either of them.
+//! * [`dns`]: a name server for the ingress's names.
 //! * [`scripted`]: an ingress that a test plays itself; [`wire`]: HTTP/1.1 byte by byte.
 //! * [`routing`]: the account-routing service; [`operator`]: who keeps its books; [`events`]: its change stream.
 //! * [`postern`]: Postern; [`metrics`]: what a scraper reads there; [`load_balancer`]: what stands before several.
@@ -23,6 +24,7 @@ pub mod child;
 pub mod client;
 pub mod credentials;
 pub mod descendant;
+pub mod dns;
 pub mod echo;
 pub mod envoy;
 pub mod events;

@@ -39,6 +39,8 @@ pub const UNTRUSTED_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
 pub struct PosternOptions {
     /// Endpoints of the one ingress cluster, `dicom`.
     pub ingress: Vec<SocketAddr>,
+    /// More endpoints of it, as the configuration spells them, such as `"name:443"` with its quotes.
+    pub more_endpoints: Vec<String>,
     /// Protocol towards the ingress: `auto`, `http1` or `h2`.
     pub ingress_protocol: &'static str,
     /// Where routes come from.
@@ -72,6 +74,7 @@ impl PosternOptions {
     pub fn new(ingress: SocketAddr) -> Self {
         Self {
             ingress: vec![ingress],
+            more_endpoints: Vec::new(),
             ingress_protocol: "auto",
             routes: Routes::File(accounts::routes()),
             top_level: String::new(),
@@ -398,6 +401,7 @@ fn configuration(
     let endpoints: Vec<String> = ingress
         .iter()
         .map(|address| format!("\"{address}\""))
+        .chain(options.more_endpoints.iter().cloned())
         .collect();
     let endpoints = endpoints.join(", ");
     let Credentials {

@@ -19,6 +19,7 @@ mod parked;
 mod probes;
 mod readiness;
 mod reload;
+mod resolve;
 mod revocation;
 mod routes;
 mod routing;

@@ -115,7 +115,7 @@ impl Cluster {
         self.no_http1.store(true, Ordering::Relaxed);
     }
 
-    /// Whose turn it is. Try [`Endpoints::candidates`] of it; not to be held while waiting.
+    /// Whose turn it is. Try its candidates; not to be held while waiting.
     pub fn turn(&self) -> (Guard<Arc<Endpoints>>, usize) {
         let endpoints = self.endpoints.load();
         let turn = if endpoints.len() > 1 {

@@ -11,10 +11,13 @@ use crate::routing::ClusterName;
 use crate::upstream::cluster::Protocol;
 use crate::upstream::endpoints::Target;
 
+/// What a name server says, one after the other; none is that there is no such name.
+type Answers = VecDeque<Option<Answer>>;
+
 /// Answers by name in the order of a script, and the last one for ever; tells when it was asked.
 #[derive(Default)]
 struct Script {
-    answers: Mutex<Vec<(&'static str, VecDeque<Option<Answer>>)>>,
+    answers: Mutex<Vec<(&'static str, Answers)>>,
     asked: Mutex<Vec<(HostName, Instant)>>,
 }
 
@@ -54,6 +57,7 @@ impl Script {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "one of a script's answers")]
 fn answer(last: &[u8], ttl: u64) -> Option<Answer> {
     let ip = |&last: &u8| IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
     Some(Answer {
@@ -186,9 +190,7 @@ async fn a_failure_keeps_the_last_addresses_for_as_long_as_is_configured() {
     }
     assert!(!text.contains("outcome=\"none\"} 0\n"), "{text}");
     // And back.
-    let mut answers = scene.script.answers.lock().unwrap();
-    answers[0].1 = [answer(&[3], 10)].into();
-    drop(answers);
+    scene.script.answers.lock().unwrap()[0].1 = [answer(&[3], 10)].into();
     assert_eq!(scene.after(PAUSE_MAX * 2).await, [3]);
 }
 
