@@ -232,7 +232,9 @@ impl Flow {
         if crossed {
             self.shared.tally().count(self.kind).crossed += 1;
         }
-        crossed || (error.is_canceled() && self.kind.protocol == Protocol::Http2)
+        // Both say that it was never sent.
+        let unsent = error.is_canceled() || error.is_closed();
+        crossed || (unsent && self.kind.protocol == Protocol::Http2)
     }
 
     async fn goes_on_after(&self, pause: Duration) -> bool {
