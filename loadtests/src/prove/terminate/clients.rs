@@ -130,7 +130,7 @@ impl Client {
                         break;
                     }
                 }
-                Err(ClientError::Http(error)) if has_crossed(&error) => {
+                Err(ClientError::Http(error)) if has_crossed(&error, self.protocol) => {
                     crossed = Some(path);
                     break;
                 }
@@ -190,10 +190,13 @@ impl Client {
     }
 }
 
-/// Whether GOAWAY without an error came before the request could be answered.
-fn has_crossed(error: &hyper::Error) -> bool {
+/// Whether GOAWAY without an error came before the answer, or before the request was sent over HTTP/2, which announces
+/// its end.
+fn has_crossed(error: &hyper::Error, protocol: Protocol) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref());
-    cause.is_some_and(|cause: &h2::Error| {
+    let crossed = cause.is_some_and(|cause: &h2::Error| {
         cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR)
-    })
+    });
+    let unsent = error.is_canceled() || error.is_closed();
+    crossed || (unsent && protocol == Protocol::Http2)
 }
